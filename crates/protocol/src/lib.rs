@@ -1,0 +1,31 @@
+//! What the service, the proxy and the records say to each other.
+//!
+//! Everything here is pure: no I/O, no async, no clock. Text from outside becomes one of these types at the edge,
+//! and from then on it cannot be invalid.
+//!
+//! - [`id`]: session ids, keys, namespaces, generations and the names derived from them
+//! - [`fence`]: the ordering of stop attempts, [`FenceTag`]
+//! - [`record`]: the session's document in the ledger
+//! - [`route`]: where a session's allocation listens
+//! - [`link`]: the messages between a proxy and a service replica
+//! - [`span`]: durations as people write them ("90s", "5m")
+
+pub mod fence;
+pub mod id;
+pub mod link;
+mod mac;
+pub mod member;
+pub mod proof;
+pub mod reason;
+pub mod record;
+pub mod route;
+pub mod span;
+
+pub use fence::{FenceTag, Term};
+pub use id::{
+    AllocationId, BootId, Generation, InvalidId, Key, Namespace, Nonce, PortLabel, SessionId, TemplateName,
+};
+pub use reason::{Reason, ReasonCode};
+pub use record::{Phase, Policy, Record, StoredRequest, Timeline};
+pub use route::{Protocol, Route, RoutePhase};
+pub use span::Span;

@@ -1,0 +1,185 @@
+//! The session's document in the ledger: the record decides, everything else is derived from it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{AllocationId, Generation, Key, Namespace, Nonce, PortLabel, TemplateName};
+use crate::reason::Reason;
+use crate::route::Protocol;
+use crate::span::Span;
+
+/// How far a generation has come, as far as it was decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// One spawner won; the job may or may not be registered.
+    Claimed,
+    /// The first allocation is pinned.
+    Running,
+    /// A stop is decided and cannot be undone.
+    Stopping,
+    /// The allocation is known to be over.
+    Ended,
+}
+
+/// What a caller asked for, kept so that a wake or a takeover can start the session again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoredRequest {
+    /// Values of the template's parameters.
+    pub params: BTreeMap<String, String>,
+    /// Additional environment, where the template permits it.
+    pub env: BTreeMap<String, String>,
+    /// Additional arguments, where the template permits it.
+    pub args: Vec<String>,
+    /// Another image, where the template permits it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Other resources, where the template permits it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+    /// The application's own marks; shown, never interpreted.
+    pub labels: BTreeMap<String, String>,
+    /// For whom the session was spawned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The caller's timeouts, where they differ from the template's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<Span>,
+    /// See [`Policy::max_lifetime`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_lifetime: Option<Span>,
+    /// See [`Policy::startup_timeout`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub startup_timeout: Option<Span>,
+}
+
+/// Resources of a session that a caller may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resources {
+    /// CPU in MHz.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<u32>,
+    /// Memory in MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mb: Option<u32>,
+}
+
+/// The rules of one generation, resolved at its claim: a running session keeps the template it started with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// Ends the session this long after its last use (after ready, if it was never used).
+    pub idle_timeout: Span,
+    /// Ends it this long after its claim, by the wall clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_lifetime: Option<Span>,
+    /// Gives it up if it is not ready this long after its claim.
+    pub startup_timeout: Span,
+    /// Time between the stop signal and the kill.
+    pub stop_grace: Span,
+    /// Whether a request for the ended session starts it again.
+    #[serde(default)]
+    pub wake: bool,
+    /// Label of the port that requests go to.
+    pub port: PortLabel,
+    /// What that port speaks.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// HTTP path that answers 2xx once the backend is ready; without one a TCP connection is enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_path: Option<String>,
+}
+
+/// When each step of the start, and of the end, was seen. Wall-clock times, for display only.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Timeline {
+    /// The record was claimed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claimed: Option<Timestamp>,
+    /// The job was registered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registered: Option<Timestamp>,
+    /// The allocation was placed; its address is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub placed: Option<Timestamp>,
+    /// The driver started the task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started: Option<Timestamp>,
+    /// The port accepted a connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port_open: Option<Timestamp>,
+    /// The backend answered its readiness probe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready: Option<Timestamp>,
+    /// The first byte of a response went to a user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_byte: Option<Timestamp>,
+    /// The stop was committed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopping: Option<Timestamp>,
+    /// The allocation was over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Timestamp>,
+}
+
+/// The document. Changed only by check-and-set, and every change raises `revision`: Consul leaves a key's index alone
+/// when a write changes no byte, and a check-and-set against an index that did not move protects nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Raised by every write.
+    pub revision: u64,
+    /// The key's namespace.
+    pub namespace: Namespace,
+    /// The application's name for the session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Key>,
+    /// The template it was spawned from.
+    pub template: TemplateName,
+    /// Digest of that template's files at the claim.
+    pub hash: String,
+    /// What the caller asked for.
+    pub request: StoredRequest,
+    /// The rules of this generation.
+    pub policy: Policy,
+    /// This run's fencing number.
+    pub generation: Generation,
+    /// Tells this claim apart from any other of the same generation.
+    pub nonce: Nonce,
+    /// How far it has come.
+    pub phase: Phase,
+    /// The pinned allocation, from `running` on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocation: Option<AllocationId>,
+    /// Explicit promises to keep the session alive until a time.
+    #[serde(default)]
+    pub leases: BTreeMap<String, Timestamp>,
+    /// Last spawn that joined the live session: a join counts as a use.
+    pub touched_at: Timestamp,
+    /// Why it is stopping, or ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// Starts in a row that failed: a wake waits longer after each.
+    #[serde(default)]
+    pub failures: u32,
+    /// When what happened.
+    #[serde(default)]
+    pub timeline: Timeline,
+}
+
+impl Record {
+    /// The same record with its revision raised: the base of every write.
+    #[must_use]
+    pub fn revised(&self) -> Self {
+        Self { revision: self.revision + 1, ..self.clone() }
+    }
+
+    /// Whether the session is neither stopping nor ended.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        matches!(self.phase, Phase::Claimed | Phase::Running)
+    }
+}
