@@ -1,0 +1,157 @@
+//! Consul's catalogue as the directory.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bivouac_consul::{Client, Instance};
+use bivouac_protocol::{Generation, Protocol, Route, RoutePhase, SessionId};
+
+use super::{Directory, Replica};
+use crate::Error;
+use crate::consul::failed;
+
+/// Name of the service under which replicas register their internal listener.
+pub const LINK_SERVICE: &str = "bivouac-link";
+
+/// Looks things up in Consul's catalogue, where Nomad registers sessions and replicas are registered.
+#[derive(Debug, Clone)]
+pub struct ConsulDirectory {
+    client: Client,
+}
+
+impl ConsulDirectory {
+    /// The catalogue that this client reads.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+}
+
+#[async_trait::async_trait]
+impl Directory for ConsulDirectory {
+    async fn locate(&self, session: &SessionId, generation: Generation) -> Result<Option<Route>, Error> {
+        let instances = self.client.catalog_service(&session.service_name()).await.map_err(failed)?;
+        Ok(default_route(&instances, session, generation))
+    }
+
+    async fn replicas(&self) -> Result<Vec<Replica>, Error> {
+        // Whatever their checks say: a replica that is not well fails to connect, and one that is well need not be
+        // known to be.
+        let instances = self.client.health_service(LINK_SERVICE, false).await.map_err(failed)?;
+        let replicas = instances.into_iter().filter_map(|instance| {
+            let address = address(&instance)?;
+            // An id is unique on its node only.
+            Some(Replica { id: format!("{}/{}", instance.node, instance.id), address })
+        });
+        Ok(replicas.collect())
+    }
+}
+
+/// The route to a generation's default port: the one that is marked so, else the first by its label.
+fn default_route(instances: &[Instance], session: &SessionId, generation: Generation) -> Option<Route> {
+    let routes =
+        instances.iter().filter_map(|instance| Some((is_marked(instance), route(instance, session)?)));
+    routes
+        .filter(|(_, route)| route.generation == generation)
+        .min_by(|(marked, route), (other_marked, other)| {
+            (!marked, route.port.as_str()).cmp(&(!other_marked, other.port.as_str()))
+        })
+        .map(|(_, route)| route)
+}
+
+fn is_marked(instance: &Instance) -> bool {
+    instance.meta.get("bivouac_default_port").is_some_and(|value| value == "true")
+}
+
+/// `None` for whatever a template's author registered under the same name for other purposes.
+fn route(instance: &Instance, session: &SessionId) -> Option<Route> {
+    let meta = |name: &str| instance.meta.get(name).map(String::as_str);
+    if meta("bivouac_session") != Some(session.as_str()) {
+        return None;
+    }
+    Some(Route {
+        session: session.clone(),
+        generation: meta("bivouac_generation")?.parse().ok()?,
+        allocation: meta("bivouac_allocation")?.parse().ok()?,
+        port: meta("bivouac_port")?.parse().ok()?,
+        address: address(instance)?,
+        protocol: protocol(meta("bivouac_protocol"))?,
+        phase: RoutePhase::Ready,
+    })
+}
+
+fn protocol(text: Option<&str>) -> Option<Protocol> {
+    match text {
+        None | Some("http") => Some(Protocol::Http),
+        Some(_) => None,
+    }
+}
+
+/// Only literal addresses: a name would have to be resolved on every connection, by whatever answers DNS here.
+fn address(instance: &Instance) -> Option<SocketAddr> {
+    let ip: Option<IpAddr> = instance.address.parse().ok();
+    if ip.is_none() {
+        tracing::warn!(
+            service.id = instance.id,
+            service.address = instance.address,
+            "A registration in Consul is left out: its address is not an IP address."
+        );
+    }
+    ip.map(|ip| SocketAddr::new(ip, instance.port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SESSION: &str = "abcdefghijklmnopqrst";
+
+    fn instance(generation: &str, label: &str, address: &str) -> Instance {
+        let meta = [
+            ("bivouac_session", SESSION),
+            ("bivouac_generation", generation),
+            ("bivouac_allocation", "0b57f2a6-7f2e-4a8c-9d5b-0f3f7f0f5a11"),
+            ("bivouac_port", label),
+            ("bivouac_protocol", "http"),
+        ];
+        Instance {
+            node: "n".to_owned(),
+            id: format!("{generation}-{label}"),
+            address: address.to_owned(),
+            port: 20_000,
+            tags: Vec::new(),
+            meta: meta.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            status: None,
+        }
+    }
+
+    fn located(instances: &[Instance], generation: u64) -> Option<Route> {
+        default_route(instances, &SESSION.parse().unwrap(), Generation(generation))
+    }
+
+    #[test]
+    fn a_generation_finds_its_own_registration_only() {
+        let instances = [instance("1", "http", "127.0.0.1"), instance("2", "http", "::1")];
+        assert_eq!(located(&instances, 1).unwrap().address, "127.0.0.1:20000".parse().unwrap());
+        assert_eq!(located(&instances, 2).unwrap().address, "[::1]:20000".parse().unwrap());
+        assert_eq!(located(&instances, 3), None);
+    }
+
+    #[test]
+    fn the_marked_port_is_chosen_and_else_the_first() {
+        let mut instances = [instance("1", "web", "127.0.0.1"), instance("1", "admin", "127.0.0.1")];
+        assert_eq!(located(&instances, 1).unwrap().port.as_str(), "admin");
+        instances[0].meta.insert("bivouac_default_port".to_owned(), "true".to_owned());
+        assert_eq!(located(&instances, 1).unwrap().port.as_str(), "web");
+    }
+
+    #[test]
+    fn registrations_that_are_not_ours_or_cannot_be_used_are_left_out() {
+        let mut foreign = instance("1", "http", "127.0.0.1");
+        foreign.meta.insert("bivouac_session".to_owned(), "zbcdefghijklmnopqrst".to_owned());
+        let mut unknown = instance("1", "http", "127.0.0.1");
+        unknown.meta.insert("bivouac_protocol".to_owned(), "gopher".to_owned());
+        let named = instance("1", "http", "host.example");
+        let zeroth = instance("01", "http", "127.0.0.1");
+        assert_eq!(located(&[foreign, unknown, named, zeroth], 1), None);
+    }
+}

@@ -1,0 +1,135 @@
+//! The member proxies: joined and removed in single transactions, so that a stop's commit, checked against the list it
+//! was prepared with, can never overlook one.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bivouac_protocol::member::{Member, Members as Document, Removal, RemovalCause};
+use bivouac_protocol::{BootId, Nonce};
+use jiff::Timestamp;
+
+use crate::records::{Versioned, decode, encode};
+use crate::{Error, Index, Ledger, Op, Transaction};
+
+/// The list's key, below the ledger's prefix.
+pub const KEY: &str = "members";
+/// Where each proxy's own document lives.
+pub const PREFIX: &str = "proxies/";
+
+/// The members of this ledger.
+#[derive(Clone)]
+pub struct Members {
+    ledger: Arc<dyn Ledger>,
+}
+
+/// The key of one proxy's document.
+#[must_use]
+pub fn key(boot: &BootId) -> String {
+    format!("{PREFIX}{boot}")
+}
+
+impl Members {
+    /// The members of this ledger.
+    #[must_use]
+    pub fn new(ledger: Arc<dyn Ledger>) -> Self {
+        Self { ledger }
+    }
+
+    /// A consistent read. `None`: no proxy has ever joined, or the read is not to be believed; nothing may be
+    /// concluded from it.
+    ///
+    /// # Errors
+    /// When the ledger does not answer.
+    pub async fn read(&self) -> Result<Option<Versioned<Document>>, Error> {
+        self.ledger.read(KEY).await?.map(|entry| decode(&entry)).transpose()
+    }
+
+    /// Waits for a change of the list since `index`.
+    ///
+    /// # Errors
+    /// When the ledger does not answer.
+    pub async fn watch(
+        &self,
+        index: Index,
+        wait: std::time::Duration,
+    ) -> Result<Option<Versioned<Document>>, Error> {
+        self.ledger.watch(KEY, index, wait).await?.map(|entry| decode(&entry)).transpose()
+    }
+
+    /// The members' own documents, for people. Lists only add.
+    ///
+    /// # Errors
+    /// When the ledger does not answer.
+    pub async fn list(&self) -> Result<Vec<Member>, Error> {
+        let entries = self.ledger.list(PREFIX).await?;
+        Ok(entries.iter().filter_map(|entry| decode::<Member>(entry).ok()).map(|member| member.value).collect())
+    }
+
+    /// Joins, and removes earlier boots of the same host that are known to be dead, in one transaction.
+    ///
+    /// # Errors
+    /// When the ledger does not answer. Joining again with the same boot is safe.
+    pub async fn join(&self, member: &Member, dead: &[BootId], now: Timestamp) -> Result<(), Error> {
+        loop {
+            let list = self.read().await?;
+            let own = self.ledger.read(&key(&member.boot)).await?;
+            let mut next = successor(list.as_ref().map(|list| &list.value));
+            if list.as_ref().is_some_and(|list| list.value.boots.contains(&member.boot)) && own.is_some() {
+                return Ok(()); // an earlier try was applied, and its answer lost
+            }
+            next.boots.insert(member.boot.clone());
+            let mut ops = Vec::new();
+            for boot in dead {
+                if next.boots.remove(boot) {
+                    next.removed = Some(Removal { boot: boot.clone(), cause: RemovalCause::LockTaken, at: now });
+                }
+                if let Some(entry) = self.ledger.read(&key(boot)).await? {
+                    ops.push(Op::Delete { key: key(boot), index: entry.index });
+                }
+            }
+            let own_key = key(&member.boot);
+            let value = encode(&own_key, member)?;
+            ops.push(Op::Put { key: own_key, value, index: own.map_or(0, |entry| entry.index) });
+            ops.push(put(&next, list.map_or(0, |list| list.index))?);
+            if let Transaction::Applied(_) = self.ledger.transact(ops).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Removes a member by one of the rules. `false` when it was none.
+    ///
+    /// # Errors
+    /// When the ledger does not answer.
+    pub async fn remove(&self, boot: &BootId, cause: RemovalCause, now: Timestamp) -> Result<bool, Error> {
+        loop {
+            let Some(list) = self.read().await? else { return Ok(false) };
+            let own = self.ledger.read(&key(boot)).await?;
+            let mut next = successor(Some(&list.value));
+            if !next.boots.remove(boot) && own.is_none() {
+                return Ok(false);
+            }
+            next.removed = Some(Removal { boot: boot.clone(), cause, at: now });
+            let mut ops = vec![put(&next, list.index)?];
+            if let Some(entry) = own {
+                ops.push(Op::Delete { key: key(boot), index: entry.index });
+            }
+            if let Transaction::Applied(_) = self.ledger.transact(ops).await? {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+/// The next list: the same members, and a fresh nonce so that the index moves.
+fn successor(list: Option<&Document>) -> Document {
+    Document {
+        nonce: Nonce::random(),
+        boots: list.map_or_else(BTreeSet::new, |list| list.boots.clone()),
+        removed: list.and_then(|list| list.removed.clone()),
+    }
+}
+
+fn put(list: &Document, index: Index) -> Result<Op, Error> {
+    Ok(Op::Put { key: KEY.to_owned(), value: encode(KEY, list)?, index })
+}
