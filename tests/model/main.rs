@@ -1,0 +1,136 @@
+//! The stop protocol of idle sessions, explored completely within bounds. What is explored is the product's own code:
+//! [`Gate`] (a proxy's guard and fence) and [`Attempt`] (a leader's stop). Around them stands a model of the rest of
+//! the world: the ledger with its transactions, links that break, replicas that are deposed and do not know it, answers
+//! that are lost, a proxy that joins in the middle.
+//!
+//! Each rule of the protocol is left out in turn, and the checker must find what goes wrong: a model that finds nothing
+//! when a rule is missing would prove nothing when it is there.
+//!
+//! [`Gate`]: bivouac_proxy::activity::gate::Gate
+//! [`Attempt`]: bivouac_service::session::attempt::Attempt
+
+mod actions;
+mod world;
+
+use std::time::Instant;
+
+use stateright::{Checker, Model, Property};
+use world::{Bounds, Fault, Phase, Request, World};
+
+/// The world within bounds, with one rule left out or none.
+#[derive(Clone, Debug)]
+struct Stops {
+    bounds: Bounds,
+    left_out: Option<Fault>,
+}
+
+impl Model for Stops {
+    type State = World;
+    type Action = actions::Action;
+
+    fn init_states(&self) -> Vec<World> {
+        vec![World::new(self.bounds)]
+    }
+
+    fn actions(&self, world: &World, actions: &mut Vec<Self::Action>) {
+        world.possible(self.left_out, actions);
+    }
+
+    fn next_state(&self, world: &World, action: Self::Action) -> Option<World> {
+        let mut next = world.clone();
+        next.perform(self.left_out, action);
+        (next != *world).then_some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("no request is admitted to a generation that is stopped before it completes", |_, w: &World| {
+                !w.cuts_an_admitted_request()
+            }),
+            Property::always("a commit needs every member fenced in its attempt", |_, w: &World| !w.unfenced_commit),
+            Property::always("once all is quiet every request is answered", |model, w: &World| {
+                !w.is_quiet(model.left_out) || w.requests().all(|request| request == Request::Answered || request == Request::Unborn)
+            }),
+            Property::always("once all is quiet no fence is left on a running session", |model, w: &World| {
+                !w.is_quiet(model.left_out) || !w.fences_a_running_session()
+            }),
+            Property::sometimes("an idle session is stopped", |_, w: &World| w.record.phase == Phase::Ended),
+            Property::sometimes("a held request is served by the next generation", |_, w: &World| {
+                w.record.generation.0 == 2 && w.requests().any(|request| request == Request::Answered)
+            }),
+            Property::sometimes("a knock saves a session", |_, w: &World| w.saved_by_a_knock),
+        ]
+    }
+}
+
+fn explore(name: &str, bounds: Bounds, left_out: Option<Fault>) -> impl Checker<Stops> + use<> {
+    let begun = Instant::now();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let checker = Stops { bounds, left_out }.checker().threads(threads);
+    let checker = match left_out {
+        None => checker.spawn_bfs().join(),
+        // The first counterexample is enough.
+        Some(_) => checker.finish_when(stateright::HasDiscoveries::AnyFailures).spawn_bfs().join(),
+    };
+    println!(
+        "{name}: {} states, {} of them unique, to depth {}, in {:.1?}",
+        checker.state_count(),
+        checker.unique_state_count(),
+        checker.max_depth(),
+        begun.elapsed()
+    );
+    checker
+}
+
+fn holds(name: &str, bounds: Bounds) {
+    let checker = explore(name, bounds, None);
+    checker.assert_no_discovery("no request is admitted to a generation that is stopped before it completes");
+    checker.assert_no_discovery("a commit needs every member fenced in its attempt");
+    checker.assert_no_discovery("once all is quiet every request is answered");
+    checker.assert_no_discovery("once all is quiet no fence is left on a running session");
+    checker.assert_any_discovery("an idle session is stopped");
+}
+
+#[track_caller]
+fn is_found(fault: Fault, bounds: Bounds) {
+    let checker = explore(&format!("without {fault:?}"), bounds, Some(fault));
+    let failed: Vec<_> = checker
+        .discoveries()
+        .into_iter()
+        .filter(|(name, _)| checker.discovery_classification(name).to_string().contains("counterexample"))
+        .map(|(name, path)| (name, path.into_actions()))
+        .collect();
+    for (name, actions) in &failed {
+        println!("  found in {} steps that \"{name}\" does not hold: {actions:?}", actions.len());
+    }
+    assert!(!failed.is_empty(), "leaving out {fault:?} must be found");
+}
+
+#[test]
+fn one_proxy_and_two_replicas_with_every_fault() {
+    holds("one proxy, two replicas", Bounds { proxies: 1, ..Bounds::SMALL });
+}
+
+#[test]
+fn a_second_proxy_that_joins_in_the_middle() {
+    holds("a proxy joins", Bounds { replicas: 1, depositions: 0, ..Bounds::SMALL });
+}
+
+#[test]
+fn two_proxies_and_two_replicas() {
+    holds("two proxies, two replicas", Bounds { lost_links: 0, lost_answers: 0, ..Bounds::SMALL });
+}
+
+#[test]
+fn each_rule_that_is_left_out_is_found() {
+    for fault in Fault::ALL {
+        let bounds = match fault {
+            // Seen only by a second request of a proxy whose first was admitted before the stop.
+            Fault::ReadOnRefusal => {
+                Bounds { proxies: 1, replicas: 1, requests: 2, depositions: 0, lost_links: 0, ..Bounds::SMALL }
+            }
+            _ => Bounds::SMALL,
+        };
+        is_found(fault, bounds);
+    }
+}

@@ -1,0 +1,228 @@
+//! The state of the modelled world.
+
+use std::collections::BTreeSet;
+
+use bivouac_protocol::{BootId, FenceTag, Generation, Term};
+use bivouac_proxy::activity::gate::{Fenced, Gate};
+use bivouac_service::session::attempt::Attempt;
+
+/// How much may happen: what is explored is everything within these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Bounds {
+    /// Proxies; the last of two joins while the others run.
+    pub proxies: usize,
+    /// Replicas of the service.
+    pub replicas: usize,
+    /// Requests of each proxy.
+    pub requests: usize,
+    /// Attempts of all replicas together.
+    pub attempts: u8,
+    /// How often the lock is taken from its holder, who does not know.
+    pub depositions: u8,
+    /// How often a link is lost.
+    pub lost_links: u8,
+    /// How often a commit's answer, or the commit, is lost or late.
+    pub lost_answers: u8,
+}
+
+impl Bounds {
+    /// Small enough for every test run.
+    pub const SMALL: Self =
+        Self { proxies: 2, replicas: 2, requests: 1, attempts: 2, depositions: 1, lost_links: 1, lost_answers: 1 };
+}
+
+/// A rule that is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Whatever a proxy answers counts, of whichever attempt.
+    Echo,
+    /// The commit does not check who leads.
+    LockCheck,
+    /// The commit does not check who the members are.
+    MembersCheck,
+    /// The commit does not check the record's revision.
+    RecordCheck,
+    /// A proxy that lost its link waits for an Unfence that may never come.
+    LiftAfterLostLink,
+    /// A link that is back counts as one that was never lost.
+    LostEvenOnce,
+    /// A refused commit is believed without a look at the record.
+    ReadOnRefusal,
+    /// An Unfence lifts any fence, also a newer one.
+    FenceOrder,
+    /// The proxy looks whether something is open, and installs the fence a moment later.
+    OneWord,
+    /// The proxy reads the record first and counts the request afterwards.
+    GuardFirst,
+    /// A route that was pushed is believed without a look at the record.
+    ReadBeforeFirstAdmission,
+}
+
+impl Fault {
+    pub const ALL: [Self; 11] = [
+        Self::Echo,
+        Self::LockCheck,
+        Self::MembersCheck,
+        Self::RecordCheck,
+        Self::LiftAfterLostLink,
+        Self::LostEvenOnce,
+        Self::ReadOnRefusal,
+        Self::FenceOrder,
+        Self::OneWord,
+        Self::GuardFirst,
+        Self::ReadBeforeFirstAdmission,
+    ];
+}
+
+/// The record's phase; a claim is over in an instant here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    Running,
+    Stopping,
+    Ended,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Record {
+    pub generation: Generation,
+    pub phase: Phase,
+    pub revision: u8,
+}
+
+/// One request of a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Request {
+    Unborn,
+    /// (Only where the guard does not come first) it has read that this generation runs.
+    Read(Generation),
+    /// Counted; not admitted yet.
+    Entered,
+    /// Forwarded to this generation; must complete before it is stopped.
+    Admitted(Generation),
+    /// Waits behind a fence.
+    Held,
+    Answered,
+}
+
+/// A message on a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Message {
+    Fence(Fenced),
+    Unfence(FenceTag),
+    Fenced(Fenced),
+    Busy(Fenced),
+    Knock(Fenced),
+}
+
+/// The link between one proxy and one replica: in order, until it breaks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Link {
+    pub down: bool,
+    /// The replica has not noticed yet that the link broke.
+    pub unnoticed: bool,
+    pub to_proxy: Vec<Message>,
+    pub to_replica: Vec<Message>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Proxy {
+    pub joined: bool,
+    pub gate: Gate,
+    pub requests: Vec<Request>,
+    /// The replica that sent the fence, and whether its link was lost since.
+    pub fenced_by: Option<(usize, bool)>,
+    /// (Only where guard and fence are not one word) a fence that was answered and is not installed yet.
+    pub installing: Option<Fenced>,
+    /// A route that some replica has pushed.
+    pub route: Option<Generation>,
+}
+
+/// A commit on its way to the ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Commit {
+    pub replica: usize,
+    pub tag: FenceTag,
+    pub generation: Generation,
+    pub members_index: u8,
+    pub revision: u8,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Replica {
+    /// The leadership that it believes in.
+    pub term: Option<Term>,
+    pub attempt: Option<Attempt>,
+    /// The attempt's transaction.
+    pub commit: Option<Commit>,
+    /// A read after a refusal is due.
+    pub reading: bool,
+}
+
+/// Everything.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct World {
+    pub left: Bounds,
+    pub record: Record,
+    pub members: BTreeSet<usize>,
+    pub members_index: u8,
+    pub lock: Option<Term>,
+    pub terms: u64,
+    pub attempts: u64,
+    pub replicas: Vec<Replica>,
+    pub proxies: Vec<Proxy>,
+    /// `links[proxy][replica]`
+    pub links: Vec<Vec<Link>>,
+    /// Commits that the ledger has not seen yet.
+    pub commits: BTreeSet<Commit>,
+    pub unfenced_commit: bool,
+    pub saved_by_a_knock: bool,
+}
+
+pub fn boot(proxy: usize) -> BootId {
+    format!("p{proxy}").parse().unwrap()
+}
+
+impl World {
+    pub fn new(bounds: Bounds) -> Self {
+        let proxy = |n: usize| Proxy {
+            // Of two proxies the second joins later; whatever it was pushed before is stale by then.
+            joined: n == 0,
+            gate: Gate::default(),
+            requests: vec![Request::Unborn; bounds.requests],
+            fenced_by: None,
+            installing: None,
+            route: Some(Generation(1)),
+        };
+        Self {
+            left: bounds,
+            record: Record { generation: Generation(1), phase: Phase::Running, revision: 1 },
+            members: [0].into(),
+            members_index: 1,
+            lock: None,
+            terms: 0,
+            attempts: 0,
+            replicas: vec![Replica::default(); bounds.replicas],
+            proxies: (0..bounds.proxies).map(proxy).collect(),
+            links: vec![vec![Link::default(); bounds.replicas]; bounds.proxies],
+            commits: BTreeSet::new(),
+            unfenced_commit: false,
+            saved_by_a_knock: false,
+        }
+    }
+
+    pub fn requests(&self) -> impl Iterator<Item = Request> + '_ {
+        self.proxies.iter().flat_map(|proxy| proxy.requests.iter().copied())
+    }
+
+    /// Whether the generation that runs is fenced somewhere. (A fence of one that is over is lifted by the first
+    /// request that looks.)
+    pub fn fences_a_running_session(&self) -> bool {
+        let fenced = |generation| self.record.phase == Phase::Running && self.record.generation == generation;
+        self.proxies.iter().filter_map(|proxy| proxy.gate.fenced()).any(|fence| fenced(fence.generation))
+    }
+
+    pub fn cuts_an_admitted_request(&self) -> bool {
+        let live = (self.record.phase == Phase::Running).then_some(self.record.generation);
+        self.requests().any(|request| matches!(request, Request::Admitted(generation) if Some(generation) != live))
+    }
+}
