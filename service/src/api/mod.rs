@@ -1,0 +1,111 @@
+//! The HTTP API: every route, and what a request passes on its way to one.
+//!
+//! ```text
+//!  perimeter (request id, host, origin; renders problems) ─▶ panics ─▶ CORS ─┬─▶ livez, readyz, metrics
+//!                                                                            └─▶ token ─▶ /v1/…
+//! ```
+
+mod auth;
+mod events;
+mod input;
+mod listing;
+mod members;
+mod ops;
+mod perimeter;
+mod problem;
+mod sessions;
+mod templates;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{Method, header};
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use bivouac_ledger::members::Members;
+use prometheus_client::registry::Registry;
+use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use crate::backend::Backend;
+use crate::session::Sessions;
+use crate::spec::Templates;
+pub use auth::Tokens;
+pub use perimeter::Perimeter;
+use problem::{Code, Problem};
+
+/// All that the handlers use.
+pub struct Control {
+    /// The way in to the sessions.
+    pub sessions: Sessions,
+    /// What can be spawned.
+    pub templates: Arc<Templates>,
+    /// The member proxies.
+    pub members: Members,
+    /// For its health.
+    pub backend: Arc<dyn Backend>,
+    /// The cluster secret: ids of keyed sessions follow from it.
+    pub secret: SecretString,
+    /// What `/metrics` shows.
+    pub metrics: Arc<Registry>,
+    /// Cancelled when the service drains: event streams end, `/readyz` says no.
+    pub shutdown: CancellationToken,
+}
+
+/// The API.
+pub fn router(control: Arc<Control>, perimeter: Perimeter, tokens: Tokens) -> Router {
+    let v1 = Router::new()
+        .route("/spawn", post(sessions::spawn))
+        .route("/sessions", get(sessions::list))
+        .route("/sessions/{id}", get(sessions::get).delete(sessions::stop))
+        .route("/sessions/{id}/events", get(events::one))
+        .route("/keys/{namespace}/{*key}", get(sessions::by_key))
+        .route("/events", get(events::all))
+        .route("/templates", get(templates::list))
+        .route("/members", get(members::list))
+        .route("/members/{boot}", delete(members::forget))
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(not_found)
+        .layer(from_fn_with_state(Arc::new(tokens), auth::require));
+    Router::new()
+        .route("/livez", get(ops::livez))
+        .route("/readyz", get(ops::readyz))
+        .route("/metrics", get(ops::metrics))
+        .method_not_allowed_fallback(method_not_allowed)
+        .nest("/v1", v1)
+        .fallback(not_found)
+        .layer(cors(&perimeter))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(Arc::new(perimeter), perimeter::pass))
+        .with_state(control)
+}
+
+/// For pages of the listed origins; all others were refused before.
+fn cors(perimeter: &Perimeter) -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(perimeter.origins().iter().cloned()))
+        .allow_methods([Method::GET, Method::POST, Method::DELETE])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+}
+
+async fn not_found() -> Problem {
+    Problem::new(Code::NotFound, "No resource of the API has this path.")
+}
+
+async fn method_not_allowed() -> Problem {
+    Problem::new(Code::MethodNotAllowed, "The `Allow` header lists the methods of this resource.")
+}
+
+fn panicked(payload: Box<dyn std::any::Any + Send>) -> Response {
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let cause = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
+    Problem::new(Code::Internal, "Try again; if it happens again, report the request id.")
+        .because(cause)
+        .into_response()
+}
+
+#[cfg(test)]
+mod tests;

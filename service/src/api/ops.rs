@@ -1,0 +1,102 @@
+//! For those who watch over the service: is it alive, can it serve, what has it counted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tokio::time::timeout;
+
+use super::Control;
+use super::problem::{Code, Problem};
+
+#[derive(Serialize)]
+struct Readiness {
+    ready: bool,
+    checks: Vec<Check>,
+}
+
+/// One thing that should be well. What is not required is worth knowing, and no reason to send callers elsewhere: it is
+/// the same on every replica.
+#[derive(Serialize)]
+struct Check {
+    name: &'static str,
+    ok: bool,
+    required: bool,
+    detail: String,
+}
+
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// `GET /livez`: it answers, so it lives.
+pub(crate) async fn livez() -> Json<serde_json::Value> {
+    Json(serde_json::json!({"alive": true}))
+}
+
+/// `GET /readyz`
+pub(crate) async fn readyz(State(control): State<Arc<Control>>) -> Response {
+    let (ledger, backend) = tokio::join!(ledger(&control), backend(&control));
+    let checks = vec![ledger, backend, templates(&control), draining(&control)];
+    let ready = checks.iter().all(|check| check.ok || !check.required);
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(Readiness { ready, checks })).into_response()
+}
+
+fn check(name: &'static str, required: bool, outcome: Result<&str, String>) -> Check {
+    match outcome {
+        Ok(detail) => Check { name, ok: true, required, detail: detail.to_owned() },
+        Err(detail) => Check { name, ok: false, required, detail },
+    }
+}
+
+async fn ledger(control: &Control) -> Check {
+    let answer = match timeout(PATIENCE, control.members.read()).await {
+        Ok(Ok(_)) => Ok("answers"),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_elapsed) => Err("does not answer".to_owned()),
+    };
+    check("ledger", true, answer)
+}
+
+async fn backend(control: &Control) -> Check {
+    let answer = match timeout(PATIENCE, control.backend.health()).await {
+        Ok(Ok(())) => Ok("answers"),
+        Ok(Err(unavailable)) => Err(unavailable.to_string()),
+        Err(_elapsed) => Err("does not answer".to_owned()),
+    };
+    check("backend", true, answer)
+}
+
+fn templates(control: &Control) -> Check {
+    let problems: Vec<String> = control
+        .templates
+        .iter()
+        .filter_map(|template| Some(format!("{}: {}", template.name, template.problem()?.detail())))
+        .collect();
+    check(
+        "templates",
+        false,
+        if problems.is_empty() { Ok("all can be used") } else { Err(problems.join("; ")) },
+    )
+}
+
+fn draining(control: &Control) -> Check {
+    let stopping = control.shutdown.is_cancelled();
+    check(
+        "running",
+        true,
+        if stopping { Err("the service is stopping".to_owned()) } else { Ok("not stopping") },
+    )
+}
+
+/// `GET /metrics`
+pub(crate) async fn metrics(State(control): State<Arc<Control>>) -> Result<Response, Problem> {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &control.metrics)
+        .map_err(|error| Problem::new(Code::Internal, "The metrics cannot be written.").because(error))?;
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
+}

@@ -1,0 +1,185 @@
+//! The composition of the control plane: binds its listeners, builds its rooms, runs them, and drains in order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::HeaderValue;
+use axum::routing::get;
+use bivouac_ledger::Ledger;
+use bivouac_ledger::members::Members;
+use bivouac_protocol::Nonce;
+use prometheus_client::registry::Registry;
+use secrecy::SecretString;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{self, Control, Perimeter, Tokens};
+use crate::backend::Backend;
+use crate::link::{self, Links};
+use crate::metrics::Metrics;
+use crate::session::{SessionService, Settings};
+use crate::spec::Templates;
+use crate::spec::template::jobspec::JobParser;
+
+/// Longest wait for requests that are being answered when the service stops.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// All that a service needs to know.
+pub struct Config {
+    /// Where the API is served. Port 0: any.
+    pub api: SocketAddr,
+    /// Where proxies link. Port 0: any. Not for the public.
+    pub internal: SocketAddr,
+    /// Host names, besides the loopback's and the bound address, under which the API may be called.
+    pub allow_hosts: Vec<String>,
+    /// Origins whose pages may call the API.
+    pub allow_origins: Vec<HeaderValue>,
+    /// Tokens that callers may show.
+    pub tokens: Vec<SecretString>,
+    /// Ids of keyed sessions follow from it; never rotated.
+    pub cluster_secret: SecretString,
+    /// Shared with the proxies.
+    pub link_secret: SecretString,
+    /// What can be spawned.
+    pub templates: Arc<Templates>,
+    /// Parses the templates' jobs, where sessions run on Nomad.
+    pub parser: Option<Arc<dyn JobParser>>,
+    /// The rules of sessions.
+    pub sessions: Settings,
+}
+
+/// Why a service could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// A listener cannot be opened.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Which address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The HTTP client for probes cannot be built.
+    #[error("cannot build the client for readiness probes: {0}")]
+    Client(#[from] reqwest::Error),
+}
+
+/// A service that has its listeners.
+pub struct Service {
+    api: TcpListener,
+    internal: TcpListener,
+    api_addr: SocketAddr,
+    internal_addr: SocketAddr,
+    replica: String,
+    config: Config,
+    ledger: Arc<dyn Ledger>,
+    backend: Arc<dyn Backend>,
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
+    let failed = |source| BindError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+impl Service {
+    /// Binds both listeners; nothing is served yet.
+    ///
+    /// # Errors
+    /// When an address is taken.
+    pub async fn bind(
+        config: Config,
+        ledger: Arc<dyn Ledger>,
+        backend: Arc<dyn Backend>,
+    ) -> Result<Self, BindError> {
+        let (api, api_addr) = listen(config.api).await?;
+        let (internal, internal_addr) = listen(config.internal).await?;
+        let replica = format!("{api_addr} {}", Nonce::random());
+        Ok(Self { api, internal, api_addr, internal_addr, replica, config, ledger, backend })
+    }
+
+    /// Where the API is.
+    #[must_use]
+    pub fn api_addr(&self) -> SocketAddr {
+        self.api_addr
+    }
+
+    /// Where proxies link.
+    #[must_use]
+    pub fn internal_addr(&self) -> SocketAddr {
+        self.internal_addr
+    }
+
+    /// Serves until `shutdown`: then nothing new is accepted, requests are answered, links close, and the leadership is
+    /// given back. Sessions go on.
+    ///
+    /// # Errors
+    /// When the HTTP client for probes cannot be built.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), BindError> {
+        let Self { config, ledger, backend, .. } = self;
+        let mut registry = Registry::default();
+        let metrics = Arc::new(Metrics::register(&mut registry));
+        let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
+        let sessions = SessionService::new(
+            Arc::clone(&ledger),
+            Arc::clone(&backend),
+            Arc::clone(&config.templates),
+            config.sessions,
+            metrics,
+            http,
+            self.replica.clone(),
+        );
+        let links = Links::new(config.link_secret, self.replica, sessions.link_events(), shutdown.clone());
+        let control = Arc::new(Control {
+            sessions: sessions.handle(),
+            templates: Arc::clone(&config.templates),
+            members: Members::new(ledger),
+            backend,
+            secret: config.cluster_secret,
+            metrics: Arc::new(registry),
+            shutdown: shutdown.clone(),
+        });
+        let perimeter = Perimeter::new(self.api_addr.ip(), &config.allow_hosts, &config.allow_origins);
+        let api = api::router(control, perimeter, Tokens::new(&config.tokens));
+        let internal = link::router(links).route("/livez", get(|| async { "alive\n" }));
+
+        let parsing = parse_jobs(config.templates, config.parser, shutdown.clone());
+        tokio::join!(
+            serve(self.api, api, shutdown.clone()),
+            serve(self.internal, internal, shutdown.clone()),
+            sessions.run(shutdown),
+            parsing,
+        );
+        Ok(())
+    }
+}
+
+async fn parse_jobs(templates: Arc<Templates>, parser: Option<Arc<dyn JobParser>>, shutdown: CancellationToken) {
+    let Some(parser) = parser else { return };
+    tokio::select! {
+        () = templates.parse_jobs(parser.as_ref()) => {}
+        () = shutdown.cancelled() => {}
+    }
+}
+
+/// Serves one listener until `shutdown`, and then for as long as answers take, at most [`DRAIN`].
+async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+    let stopped = shutdown.clone();
+    let serving = axum::serve(listener, router).with_graceful_shutdown(async move { stopped.cancelled().await });
+    let patience = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    tokio::select! {
+        served = serving => {
+            if let Err(error) = served {
+                tracing::error!(%error, "A listener has failed.");
+            }
+        }
+        () = patience => tracing::warn!("Some requests were not answered before the service stopped."),
+    }
+}

@@ -1,0 +1,345 @@
+//! What to do next with one session. Pure and level-triggered: it looks at the facts as they are, never at what
+//! happened before, so that a replica that was killed at any line and reads the same facts again goes on in the same
+//! place.
+//!
+//! ```text
+//!  claimed ──▶ Register, Pin ──▶ running ──▶ Probe, MarkReady ─┬─▶ Prepare (idle)   ─▶ [attempt] ─▶ stopping
+//!     │                            │                           └─▶ BeginStop (lifetime, lost, operator …) ─▶ stopping
+//!     └── refused, over ─▶ End ◀───┴── over ─────────────────────────────── over, absent ── Delete ◀── stopping
+//! ```
+
+use std::time::Duration;
+
+use bivouac_protocol::{AllocationId, Generation, Phase, Reason, ReasonCode};
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+
+use super::facts::{Facts, Job};
+use super::idle::Verdict;
+use crate::backend::{Grace, Outcome, Status};
+
+/// Time that the replica which claimed a session has for each step before another takes it over.
+const OWNERS_HEAD_START: Duration = Duration::from_secs(1);
+/// Time that all members have to answer a fence.
+pub(crate) const FENCE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time without news of a run after which it is looked at by id.
+const INSPECT_AFTER: Duration = Duration::from_secs(2);
+
+/// Something to do, outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Register the job of the claimed generation.
+    Register,
+    /// Look at the run by id, consistently.
+    Inspect,
+    /// Claim the next generation of a claim that nobody carried out.
+    TakeOver,
+    /// Pin the first allocation: the record becomes `running`.
+    Pin(AllocationId),
+    /// Probe the pinned allocation's address until it answers.
+    Probe,
+    /// Note the timeline of the start.
+    MarkReady,
+    /// Decide a stop that needs no proxy's consent.
+    BeginStop(Reason),
+    /// Delete the job of a generation.
+    Delete(Generation, Grace),
+    /// Note that the run is over.
+    End(Reason),
+    /// Read members and record for an idle stop.
+    Prepare,
+    /// Remove the record of a session that ended long ago.
+    Purge,
+}
+
+/// Effects by kind: of each at most one is in flight for a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the same names as the effects")]
+pub(crate) enum Kind {
+    Register,
+    Inspect,
+    TakeOver,
+    Pin,
+    Probe,
+    MarkReady,
+    BeginStop,
+    Delete,
+    End,
+    Prepare,
+    Commit,
+    Purge,
+}
+
+impl Effect {
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Register => Kind::Register,
+            Self::Inspect => Kind::Inspect,
+            Self::TakeOver => Kind::TakeOver,
+            Self::Pin(_) => Kind::Pin,
+            Self::Probe => Kind::Probe,
+            Self::MarkReady => Kind::MarkReady,
+            Self::BeginStop(_) => Kind::BeginStop,
+            Self::Delete(..) => Kind::Delete,
+            Self::End(_) => Kind::End,
+            Self::Prepare => Kind::Prepare,
+            Self::Purge => Kind::Purge,
+        }
+    }
+}
+
+/// What the decision depends on besides the session itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Surroundings {
+    /// Now, by the clock that safety rests on.
+    pub(crate) now: Instant,
+    /// Now, by the wall: for lifetimes and retention, which are promises in wall-clock time.
+    pub(crate) wall: Timestamp,
+    /// Whether this replica leads.
+    pub(crate) leads: bool,
+    /// What the members say of it; `None` where it was not asked for.
+    pub(crate) verdict: Option<Verdict>,
+    /// Age of a claim, on this replica's clock, at which it may be taken over.
+    pub(crate) claim_timeout: Duration,
+    /// How long a stop may take to be heard before it is asked for again.
+    pub(crate) stop_retry: Duration,
+    /// How long ended records are kept: with a key, and without.
+    pub(crate) retention: (SignedDuration, SignedDuration),
+}
+
+/// What to do, and when to look again if nothing happens before.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Decision {
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) again_at: Option<Instant>,
+}
+
+/// A decision in the making.
+struct Deciding<'a> {
+    facts: &'a Facts,
+    around: &'a Surroundings,
+    decision: Decision,
+}
+
+/// Decides.
+pub(crate) fn decide(facts: &Facts, around: &Surroundings) -> Decision {
+    let mut deciding = Deciding { facts, around, decision: Decision::default() };
+    deciding.stale_runs();
+    match facts.phase() {
+        Phase::Claimed => deciding.claimed(),
+        Phase::Running => deciding.running(),
+        Phase::Stopping => deciding.stopping(),
+        Phase::Ended => deciding.ended(),
+    }
+    deciding.decision
+}
+
+impl Deciding<'_> {
+    /// Does something, or looks again when it may be tried again.
+    fn act(&mut self, effect: Effect) {
+        let kind = effect.kind();
+        if self.facts.may(kind, self.around.now) {
+            self.decision.effects.push(effect);
+        } else if let Some(retry_at) = self.facts.retry_at(kind) {
+            self.again(retry_at);
+        }
+    }
+
+    fn again(&mut self, at: Instant) {
+        self.decision.again_at = Some(self.decision.again_at.map_or(at, |other| other.min(at)));
+    }
+
+    /// Whether `at` has come; looks again then, if not.
+    fn due(&mut self, at: Instant) -> bool {
+        let due = at <= self.around.now;
+        if !due {
+            self.again(at);
+        }
+        due
+    }
+
+    /// The same for a time of the wall clock.
+    fn due_by_the_wall(&mut self, at: Timestamp) -> bool {
+        match Duration::try_from(at.duration_since(self.around.wall)) {
+            Ok(left) if !left.is_zero() => self.due(self.around.now + left),
+            _ => true,
+        }
+    }
+
+    fn stale_runs(&mut self) {
+        if let Some(&generation) = self.facts.stale.first() {
+            self.act(Effect::Delete(generation, Grace::Template));
+        }
+    }
+
+    fn claimed(&mut self) {
+        let facts = self.facts;
+        if let Some(outcome) = over(facts) {
+            return self.act(Effect::End(start_failure(outcome)));
+        }
+        if let Some(detail) = &facts.refused {
+            return self.act(Effect::End(Reason::new(ReasonCode::StartFailed, detail.clone())));
+        }
+        let gave_up = self.due(facts.since + facts.record.value.policy.startup_timeout.get());
+        if gave_up {
+            let reason = match &facts.waiting_for {
+                Some(lacking) => Reason::new(ReasonCode::NoCapacity, lacking.clone()),
+                None => Reason::new(ReasonCode::StartupTimeout, "it was not placed in time"),
+            };
+            return self.act(Effect::BeginStop(reason));
+        }
+        if let (Some(allocated), Some(since)) = (&facts.allocated, facts.allocated_at) {
+            if facts.owned || self.due(since + OWNERS_HEAD_START) {
+                self.act(Effect::Pin(allocated.allocation.clone()));
+            }
+        } else if facts.owned {
+            if facts.job == Job::Unseen || facts.job == Job::Absent {
+                self.act(Effect::Register);
+            } else if facts.job == Job::Stopped {
+                self.look_or_end(ReasonCode::Operator, "the job was stopped before it was placed");
+            }
+        } else if self.due(facts.since + self.around.claim_timeout) {
+            match facts.job {
+                Job::Absent => self.act(Effect::TakeOver),
+                Job::Unseen => self.act(Effect::Inspect),
+                Job::Stopped => self.look_or_end(ReasonCode::Operator, "the job was stopped before it was placed"),
+                Job::Registered => {}
+            }
+        }
+    }
+
+    fn running(&mut self) {
+        let facts = self.facts;
+        if let Some(outcome) = over(facts) {
+            return self.act(Effect::End(self.ending(outcome)));
+        }
+        if facts.attempt.is_some() {
+            return; // the attempt decides, until it is over
+        }
+        if facts.job == Job::Absent {
+            let detail = "its job does not exist any more";
+            return self.act(Effect::End(Reason::new(ReasonCode::Lost, detail)));
+        }
+        if facts.supplanted {
+            let detail = "its allocation was replaced or restarted; what it held is gone";
+            return self.act(Effect::BeginStop(Reason::new(ReasonCode::Lost, detail)));
+        }
+        if facts.job == Job::Stopped {
+            let detail = "the job was stopped outside of Bivouac";
+            return self.act(Effect::BeginStop(Reason::new(ReasonCode::Operator, detail)));
+        }
+        if facts.allocated.is_none() && self.due(facts.since + INSPECT_AFTER) {
+            self.inspect();
+        }
+        if self.lifetime_is_over() {
+            let detail = "it reached its max_lifetime";
+            return self.act(Effect::BeginStop(Reason::new(ReasonCode::Lifetime, detail)));
+        }
+        if facts.is_ready() {
+            if facts.record.value.timeline.ready.is_none() {
+                self.act(Effect::MarkReady);
+            }
+            self.idle();
+        } else if self.due(facts.since + facts.record.value.policy.startup_timeout.get()) {
+            let detail = "nothing answered on its port in time";
+            self.act(Effect::BeginStop(Reason::new(ReasonCode::StartupTimeout, detail)));
+        } else if facts.route().is_some() {
+            self.act(Effect::Probe);
+        }
+    }
+
+    /// The run's absence, or its being over, may be known only to who asks by id.
+    fn inspect(&mut self) {
+        if self.facts.inspected_at.is_none_or(|at| self.due(at + self.around.stop_retry)) {
+            self.act(Effect::Inspect);
+        }
+    }
+
+    fn lifetime_is_over(&mut self) -> bool {
+        let record = &self.facts.record.value;
+        let (Some(lifetime), Some(claimed)) = (record.policy.max_lifetime, record.timeline.claimed) else { return false };
+        let Ok(end) = SignedDuration::try_from(lifetime.get()) else { return false };
+        self.around.leads && claimed.checked_add(end).is_ok_and(|end| self.due_by_the_wall(end))
+    }
+
+    fn idle(&mut self) {
+        let record = &self.facts.record.value;
+        let Some(Verdict::Idle { since }) = self.around.verdict else { return };
+        if !self.around.leads || record.leases.values().any(|until| *until > self.around.wall) {
+            return;
+        }
+        let end = since + record.policy.idle_timeout.get();
+        if self.due(end.max(self.facts.attempt_after)) {
+            self.act(Effect::Prepare);
+        }
+    }
+
+    fn stopping(&mut self) {
+        let facts = self.facts;
+        if let Some(outcome) = over(facts) {
+            return self.act(Effect::End(self.ending(outcome)));
+        }
+        let nothing_placed = facts.allocated.is_none() && facts.record.value.allocation.is_none();
+        if facts.job == Job::Absent || (facts.job == Job::Stopped && nothing_placed && facts.inspected_at.is_some()) {
+            return self.act(Effect::End(ReasonCode::Lost.into()));
+        }
+        match facts.deleted_at {
+            None => self.act(Effect::Delete(facts.generation(), facts.grace)),
+            Some(at) if self.due(at + self.around.stop_retry) => {
+                self.act(Effect::Delete(facts.generation(), facts.grace));
+                self.inspect();
+            }
+            Some(_) if nothing_placed => self.inspect(),
+            Some(_) => {}
+        }
+    }
+
+    fn ended(&mut self) {
+        let facts = self.facts;
+        // Stopped even though it is over: only then may Nomad collect it, and nothing ever places it again.
+        if facts.job == Job::Registered && facts.deleted_at.is_none() {
+            self.act(Effect::Delete(facts.generation(), Grace::Template));
+        }
+        let kept = if facts.record.value.key.is_some() { self.around.retention.0 } else { self.around.retention.1 };
+        let purge_at = facts.record.value.timeline.ended.and_then(|ended| ended.checked_add(kept).ok());
+        if self.around.leads && purge_at.is_some_and(|at| self.due_by_the_wall(at)) {
+            self.act(Effect::Purge);
+        }
+    }
+
+    fn look_or_end(&mut self, code: ReasonCode, detail: &str) {
+        if self.facts.inspected_at.is_some() {
+            self.act(Effect::End(Reason::new(code, detail)));
+        } else {
+            self.act(Effect::Inspect);
+        }
+    }
+
+    /// Why a run that was placed is over.
+    fn ending(&self, outcome: &Outcome) -> Reason {
+        let facts = self.facts;
+        if facts.job == Job::Stopped || outcome.stopped {
+            let code = ReasonCode::Operator;
+            return Reason { exit_code: outcome.exit_code, ..Reason::new(code, "the job was stopped outside of Bivouac") };
+        }
+        if !facts.is_ready() {
+            return start_failure(outcome);
+        }
+        Reason { code: ReasonCode::Exited, exit_code: outcome.exit_code, detail: outcome.detail.clone() }
+    }
+}
+
+fn over(facts: &Facts) -> Option<&Outcome> {
+    match &facts.allocated.as_ref()?.status {
+        Status::Over(outcome) => Some(outcome),
+        _ => None,
+    }
+}
+
+fn start_failure(outcome: &Outcome) -> Reason {
+    let detail = outcome.detail.clone().unwrap_or_else(|| "it ended before it was ready".to_owned());
+    Reason { exit_code: outcome.exit_code, ..Reason::new(ReasonCode::StartFailed, detail) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+use bivouac_ledger::records::{self, Claim, Versioned};
+use bivouac_protocol::{Nonce, Policy, Protocol, Record, SessionId, Span, StoredRequest};
+use proptest::prelude::*;
+
+use super::*;
+use crate::backend::Allocated;
+
+const START: i64 = 1_000_000;
+
+fn record() -> Record {
+    let policy = Policy {
+        idle_timeout: Span::seconds(30),
+        max_lifetime: Some(Span::seconds(3_600)),
+        startup_timeout: Span::seconds(60),
+        stop_grace: Span::seconds(5),
+        wake: true,
+        port: "http".parse().unwrap(),
+        protocol: Protocol::Http,
+        ready_path: None,
+    };
+    let claim = Claim {
+        namespace: Default::default(),
+        key: Some("doc".parse().unwrap()),
+        template: "demo".parse().unwrap(),
+        hash: "h".into(),
+        request: StoredRequest::default(),
+        policy,
+        nonce: Nonce::random(),
+        at: Timestamp::from_second(START).unwrap(),
+    };
+    records::claimed(None, Generation(0), &claim)
+}
+
+fn facts_in(phase: Phase, now: Instant) -> Facts {
+    let mut value = record();
+    value.phase = phase;
+    if phase == Phase::Running {
+        value.allocation = Some("a1".parse().unwrap());
+    }
+    Facts::new(SessionId::random(), Versioned { value, index: 10 }, now)
+}
+
+fn around(now: Instant) -> Surroundings {
+    Surroundings {
+        now,
+        wall: Timestamp::from_second(START).unwrap(),
+        leads: true,
+        verdict: None,
+        claim_timeout: Duration::from_secs(5),
+        stop_retry: Duration::from_secs(5),
+        retention: (SignedDuration::from_hours(168), SignedDuration::from_hours(24)),
+    }
+}
+
+fn allocated(status: Status) -> Allocated {
+    Allocated {
+        allocation: "a1".parse().unwrap(),
+        ports: [("http".parse().unwrap(), "127.0.0.1:20000".parse().unwrap())].into(),
+        node: None,
+        status,
+    }
+}
+
+fn see(facts: &mut Facts, status: Status, now: Instant) {
+    facts.on_allocation(allocated(status), now, Timestamp::from_second(START).unwrap());
+}
+
+#[test]
+fn who_won_the_claim_registers_and_anybody_else_waits_looks_and_only_then_takes_over() {
+    let now = Instant::now();
+    let mut facts = facts_in(Phase::Claimed, now);
+    let later = around(now + Duration::from_secs(6));
+    assert_eq!(decide(&facts, &around(now)).effects, []);
+    assert_eq!(decide(&facts, &later).effects, [Effect::Inspect]);
+    facts.job = Job::Absent;
+    assert_eq!(decide(&facts, &later).effects, [Effect::TakeOver]);
+    facts.job = Job::Registered;
+    assert_eq!(decide(&facts, &later).effects, [], "somebody did register it");
+    facts.job = Job::Unseen;
+    facts.owned = true;
+    assert_eq!(decide(&facts, &around(now)).effects, [Effect::Register]);
+}
+
+#[test]
+fn the_first_allocation_is_pinned_and_a_second_one_is_the_end_of_the_session() {
+    let now = Instant::now();
+    let mut facts = facts_in(Phase::Claimed, now);
+    facts.owned = true;
+    see(&mut facts, Status::Pending, now);
+    assert_eq!(decide(&facts, &around(now)).effects, [Effect::Pin("a1".parse().unwrap())]);
+
+    let mut facts = facts_in(Phase::Running, now);
+    see(&mut facts, Status::Running, now);
+    assert_eq!(decide(&facts, &around(now)).effects, [Effect::Probe]);
+    let newcomer = Allocated { allocation: "a2".parse().unwrap(), ..allocated(Status::Running) };
+    facts.on_allocation(newcomer, now, Timestamp::UNIX_EPOCH);
+    let effects = decide(&facts, &around(now)).effects;
+    assert!(matches!(&effects[..], [Effect::BeginStop(reason)] if reason.code == ReasonCode::Lost), "{effects:?}");
+    assert_eq!(facts.route(), None, "the newcomer is never routed, and neither is who it replaced");
+}
+
+#[test]
+fn an_idle_stop_needs_the_lead_the_verdict_and_the_whole_timeout() {
+    let now = Instant::now();
+    let mut facts = facts_in(Phase::Running, now);
+    see(&mut facts, Status::Running, now);
+    facts.probe = super::super::facts::Probe::Open;
+    facts.record.value.timeline.ready = Some(Timestamp::UNIX_EPOCH);
+    let idle = Some(Verdict::Idle { since: now });
+    let at = |seconds| Surroundings { verdict: idle.clone(), ..around(now + Duration::from_secs(seconds)) };
+    assert_eq!(decide(&facts, &at(30)).effects, [Effect::Prepare]);
+    let early = decide(&facts, &at(29));
+    assert_eq!((early.effects, early.again_at.map(|at| at <= now + Duration::from_secs(30))), (vec![], Some(true)));
+    assert_eq!(decide(&facts, &Surroundings { leads: false, ..at(30) }).effects, []);
+    let silent = Verdict::Unknown { silent: vec![] };
+    assert_eq!(decide(&facts, &Surroundings { verdict: Some(silent), ..at(300) }).effects, []);
+    assert_eq!(decide(&facts, &Surroundings { verdict: Some(Verdict::Busy), ..at(300) }).effects, []);
+    assert_eq!(decide(&facts, &Surroundings { verdict: None, ..at(300) }).effects, [], "no members were read");
+}
+
+#[test]
+fn a_lifetime_ends_by_the_wall_clock_and_only_by_the_leader() {
+    let now = Instant::now();
+    let mut facts = facts_in(Phase::Running, now);
+    see(&mut facts, Status::Running, now);
+    facts.record.value.timeline.ready = Some(Timestamp::UNIX_EPOCH);
+    let later = Surroundings { wall: Timestamp::from_second(START + 3_600).unwrap(), ..around(now) };
+    let effects = decide(&facts, &later).effects;
+    assert!(matches!(&effects[..], [Effect::BeginStop(reason)] if reason.code == ReasonCode::Lifetime));
+    assert_eq!(decide(&facts, &Surroundings { leads: false, ..later }).effects, []);
+}
+
+#[test]
+fn a_stop_is_asked_for_until_the_run_is_known_to_be_over() {
+    let now = Instant::now();
+    let mut facts = facts_in(Phase::Stopping, now);
+    facts.record.value.allocation = Some("a1".parse().unwrap());
+    assert_eq!(decide(&facts, &around(now)).effects, [Effect::Delete(Generation(1), Grace::Template)]);
+    facts.deleted_at = Some(now);
+    assert_eq!(decide(&facts, &around(now)).effects, []);
+    let again = decide(&facts, &around(now + Duration::from_secs(5))).effects;
+    assert_eq!(again, [Effect::Delete(Generation(1), Grace::Template), Effect::Inspect]);
+    see(&mut facts, Status::Unreachable, now);
+    assert!(!decide(&facts, &around(now)).effects.iter().any(|e| matches!(e, Effect::End(_))), "lost is not over");
+    see(&mut facts, Status::Over(Outcome::default()), now);
+    assert!(matches!(&decide(&facts, &around(now)).effects[..], [Effect::End(_)]));
+}
+
+#[test]
+fn a_failed_effect_is_tried_again_later_and_never_twice_at_once() {
+    let now = Instant::now();
+    let mut facts = facts_in(Phase::Claimed, now);
+    facts.owned = true;
+    facts.in_flight.insert(Kind::Register);
+    assert_eq!(decide(&facts, &around(now)).effects, []);
+    facts.on_answer(Kind::Register, true, now);
+    let waiting = decide(&facts, &around(now));
+    assert_eq!(waiting.effects, []);
+    let again_at = waiting.again_at.unwrap();
+    assert_eq!(decide(&facts, &around(again_at)).effects, [Effect::Register]);
+}
+
+/// Any facts whatever.
+fn any_facts() -> impl Strategy<Value = (u8, bool, u8, u8, bool, bool, bool, bool)> {
+    (0u8..4, any::<bool>(), 0u8..4, 0u8..6, any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>())
+}
+
+proptest! {
+    #[test]
+    fn whatever_the_facts_nothing_is_stopped_or_ended_without_cause(
+        (phase, owned, job, status, ready, deleted, leads, inspected) in any_facts(), age in 0u64..10_000
+    ) {
+        let begun = Instant::now();
+        let now = begun + Duration::from_secs(age);
+        let phase = [Phase::Claimed, Phase::Running, Phase::Stopping, Phase::Ended][usize::from(phase)];
+        let mut facts = facts_in(phase, begun);
+        facts.owned = owned;
+        facts.job = [Job::Unseen, Job::Registered, Job::Stopped, Job::Absent][usize::from(job)];
+        let status = [None, Some(Status::Pending), Some(Status::Running), Some(Status::Unreachable),
+            Some(Status::Restarted), Some(Status::Over(Outcome::default()))][usize::from(status)].clone();
+        if let Some(status) = status.clone() {
+            see(&mut facts, status, begun);
+        }
+        facts.deleted_at = deleted.then_some(begun);
+        facts.inspected_at = inspected.then_some(begun);
+        if ready {
+            facts.record.value.timeline.ready = Some(Timestamp::UNIX_EPOCH);
+        }
+        let surroundings = Surroundings { leads, ..around(now) };
+        let decision = decide(&facts, &surroundings);
+        let over = matches!(status, Some(Status::Over(_)));
+        for effect in &decision.effects {
+            match effect {
+                Effect::Delete(generation, _) => {
+                    prop_assert_eq!(*generation, Generation(1));
+                    prop_assert!(phase >= Phase::Stopping, "a job is deleted only after a decision");
+                }
+                Effect::End(_) => prop_assert!(
+                    phase != Phase::Ended && (over || facts.job == Job::Absent || facts.job == Job::Stopped),
+                    "ended only on a positive report"
+                ),
+                Effect::Prepare => prop_assert!(false, "no verdict, no idle stop"),
+                Effect::TakeOver => prop_assert!(!owned && facts.job == Job::Absent && age >= 5),
+                Effect::Register => prop_assert!(owned && phase == Phase::Claimed),
+                Effect::Purge => prop_assert!(leads && phase == Phase::Ended),
+                _ => {}
+            }
+        }
+        let kinds: std::collections::HashSet<_> = decision.effects.iter().map(Effect::kind).collect();
+        prop_assert_eq!(kinds.len(), decision.effects.len(), "one of a kind");
+        if let Some(again_at) = decision.again_at {
+            prop_assert!(again_at > now, "a time that is past would spin");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What the proxies have said about their use of sessions. Lives and dies with their links: a link that is lost takes
+//! its evidence along, the next one tells its full state anew.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bivouac_protocol::link::Activity;
+use bivouac_protocol::{BootId, SessionId};
+use tokio::time::Instant;
+
+use super::idle::Word;
+
+/// A link, numbered in the order of their coming.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct LinkId(pub(crate) u64);
+
+/// What one proxy has said on its current link.
+#[derive(Debug)]
+struct Told {
+    link: LinkId,
+    /// Its full state has been told: what was not in it was never used there.
+    complete: bool,
+    uses: HashMap<SessionId, Use>,
+}
+
+/// One session on one proxy.
+#[derive(Debug, Clone, Copy)]
+struct Use {
+    seq: u64,
+    open: u32,
+    last_use: Instant,
+}
+
+/// All evidence.
+#[derive(Debug, Default)]
+pub(crate) struct Evidence {
+    told: HashMap<BootId, Told>,
+}
+
+impl Evidence {
+    /// A proxy has linked; it has said nothing yet. A newer link of the same boot replaces the older.
+    pub(crate) fn linked(&mut self, boot: BootId, link: LinkId) {
+        self.told.insert(boot, Told { link, complete: false, uses: HashMap::new() });
+    }
+
+    /// A link is lost: its boot is silent, unless a newer link of it is up.
+    pub(crate) fn lost(&mut self, boot: &BootId, link: LinkId) {
+        if self.told.get(boot).is_some_and(|told| told.link == link) {
+            self.told.remove(boot);
+        }
+    }
+
+    /// The full state has been told.
+    pub(crate) fn complete(&mut self, boot: &BootId, link: LinkId) {
+        if let Some(told) = self.told.get_mut(boot).filter(|told| told.link == link) {
+            told.complete = true;
+        }
+    }
+
+    /// One session's activity. An older message never overwrites a newer one.
+    pub(crate) fn activity(&mut self, boot: &BootId, link: LinkId, activity: &Activity, now: Instant) {
+        let Some(told) = self.told.get_mut(boot).filter(|told| told.link == link) else { return };
+        let age = Duration::from_millis(activity.idle_ms);
+        // A use before this process's clock began is as old as the clock can say; idle_timeout is counted from later
+        // events in any case.
+        let last_use = now.checked_sub(age).unwrap_or(now);
+        let heard = Use { seq: activity.seq, open: activity.open, last_use };
+        let known = told.uses.entry(activity.session.clone()).or_insert(heard);
+        if known.seq <= activity.seq {
+            *known = heard;
+        }
+    }
+
+    /// What `boot` says of `session`.
+    pub(crate) fn word(&self, boot: &BootId, session: &SessionId) -> Word {
+        let Some(told) = self.told.get(boot).filter(|told| told.complete) else { return Word::Silent };
+        match told.uses.get(session) {
+            Some(used) => Word::Used { open: used.open, last_use: used.last_use },
+            None => Word::Unused,
+        }
+    }
+
+    /// Forgets a session that has ended.
+    pub(crate) fn forget(&mut self, session: &SessionId) {
+        for told in self.told.values_mut() {
+            told.uses.remove(session);
+        }
+    }
+
+    /// Whether `boot` has a link on which its full state was told.
+    pub(crate) fn is_heard(&self, boot: &BootId) -> bool {
+        self.told.get(boot).is_some_and(|told| told.complete)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bivouac_protocol::Generation;
+
+    use super::*;
+
+    fn activity(session: &SessionId, seq: u64, open: u32) -> Activity {
+        Activity { seq, session: session.clone(), generation: Some(Generation(1)), open, idle_ms: 0 }
+    }
+
+    #[test]
+    fn a_proxy_is_silent_until_its_full_state_is_told_and_again_when_its_link_is_lost() {
+        let (mut evidence, boot, session) = (Evidence::default(), BootId::random(), SessionId::random());
+        assert_eq!(evidence.word(&boot, &session), Word::Silent);
+        evidence.linked(boot.clone(), LinkId(1));
+        assert_eq!(evidence.word(&boot, &session), Word::Silent);
+        evidence.complete(&boot, LinkId(1));
+        assert_eq!(evidence.word(&boot, &session), Word::Unused);
+        evidence.linked(boot.clone(), LinkId(2));
+        evidence.complete(&boot, LinkId(2));
+        evidence.lost(&boot, LinkId(1));
+        assert_eq!(evidence.word(&boot, &session), Word::Unused, "only an older link was lost");
+        evidence.lost(&boot, LinkId(2));
+        assert_eq!(evidence.word(&boot, &session), Word::Silent);
+    }
+
+    #[test]
+    fn an_older_message_never_overwrites_a_newer_one() {
+        let (mut evidence, boot, session) = (Evidence::default(), BootId::random(), SessionId::random());
+        let now = Instant::now();
+        evidence.linked(boot.clone(), LinkId(1));
+        evidence.complete(&boot, LinkId(1));
+        evidence.activity(&boot, LinkId(1), &activity(&session, 2, 0), now);
+        evidence.activity(&boot, LinkId(1), &activity(&session, 1, 5), now);
+        assert_eq!(evidence.word(&boot, &session), Word::Used { open: 0, last_use: now });
+    }
+}

@@ -1,0 +1,233 @@
+//! What this replica knows of one session: its record, and what was observed of its run. Pure: every method takes in
+//! one piece of news; what follows from all of it is [`super::decide`]'s.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+
+use bivouac_ledger::records::Versioned;
+use bivouac_protocol::{Generation, Phase, Record, Route, RoutePhase, SessionId, Timeline};
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::attempt::Attempt;
+use super::decide::Kind;
+use super::view::State;
+use crate::backend::{Allocated, Grace, Status};
+
+/// Longest wait between two tries of the same effect.
+const SLOWEST_RETRY: Duration = Duration::from_secs(5);
+
+/// Whether the run's job exists, as far as it was seen or asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Job {
+    /// Nobody has said.
+    Unseen,
+    /// It exists.
+    Registered,
+    /// It exists, and somebody asked it to stop.
+    Stopped,
+    /// A consistent read by id says that it does not exist.
+    Absent,
+}
+
+/// How far the probe of the pinned allocation has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Probe {
+    /// Not started.
+    Unprobed,
+    /// It got through.
+    Open,
+}
+
+/// The facts.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    pub(crate) id: SessionId,
+    pub(crate) record: Versioned<Record>,
+    /// When this replica first read this revision: the safe age of whatever the record says about its last use.
+    pub(crate) read_at: Instant,
+    /// When it first saw this generation.
+    pub(crate) since: Instant,
+    /// This process won the claim of this generation, and registers its job.
+    pub(crate) owned: bool,
+    pub(crate) job: Job,
+    /// The first allocation that was seen; the pinned one, once there is a pin.
+    pub(crate) allocated: Option<Allocated>,
+    pub(crate) allocated_at: Option<Instant>,
+    /// An allocation other than the pinned one exists.
+    pub(crate) supplanted: bool,
+    pub(crate) probe: Probe,
+    pub(crate) waiting_for: Option<String>,
+    pub(crate) seen: Timeline,
+    /// The cluster refused the job, for good.
+    pub(crate) refused: Option<String>,
+    pub(crate) grace: Grace,
+    /// When the job's deletion was last accepted.
+    pub(crate) deleted_at: Option<Instant>,
+    pub(crate) inspected_at: Option<Instant>,
+    pub(crate) attempt: Option<Attempt>,
+    /// When the attempt's fences were sent.
+    pub(crate) fenced_at: Option<Instant>,
+    /// A stop that failed is not tried again before this.
+    pub(crate) attempt_after: Instant,
+    /// Jobs of earlier generations that were seen and must be stopped.
+    pub(crate) stale: BTreeSet<Generation>,
+    pub(crate) in_flight: HashSet<Kind>,
+    retries: HashMap<Kind, Retry>,
+}
+
+/// How often an effect has failed in a row, and when it may be tried again.
+#[derive(Debug, Clone, Copy)]
+struct Retry {
+    failures: u32,
+    not_before: Instant,
+}
+
+impl Facts {
+    /// A session of which only the record is known.
+    pub(crate) fn new(id: SessionId, record: Versioned<Record>, now: Instant) -> Self {
+        Self {
+            id,
+            record,
+            read_at: now,
+            since: now,
+            owned: false,
+            job: Job::Unseen,
+            allocated: None,
+            allocated_at: None,
+            supplanted: false,
+            probe: Probe::Unprobed,
+            waiting_for: None,
+            seen: Timeline::default(),
+            refused: None,
+            grace: Grace::Template,
+            deleted_at: None,
+            inspected_at: None,
+            attempt: None,
+            fenced_at: None,
+            attempt_after: now,
+            stale: BTreeSet::new(),
+            in_flight: HashSet::new(),
+            retries: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn generation(&self) -> Generation {
+        self.record.value.generation
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.record.value.phase
+    }
+
+    /// Takes in a revision of the record, unless a newer one is known. Whether it was news.
+    pub(crate) fn on_record(&mut self, record: Versioned<Record>, now: Instant) -> bool {
+        if record.index <= self.record.index {
+            return false;
+        }
+        if record.value.generation > self.generation() {
+            let stale = std::mem::take(&mut self.stale);
+            let overtaken = (self.phase() != Phase::Ended).then(|| self.generation());
+            *self = Self { stale, ..Self::new(self.id.clone(), record, now) };
+            self.stale.extend(overtaken);
+        } else {
+            self.record = record;
+            self.read_at = now;
+        }
+        true
+    }
+
+    /// A job of one of this session's generations exists.
+    pub(crate) fn on_job(&mut self, generation: Generation, foreign: bool, stopped: bool) {
+        if generation < self.generation() {
+            if stopped { self.stale.remove(&generation) } else { self.stale.insert(generation) };
+        } else if generation == self.generation() && !foreign {
+            self.job = if stopped { Job::Stopped } else { Job::Registered };
+        }
+    }
+
+    /// An allocation of the current generation was seen. The first one counts; any other is not the session.
+    pub(crate) fn on_allocation(&mut self, allocated: Allocated, now: Instant, wall: Timestamp) {
+        let first = self.record.value.allocation.clone().or(self.allocated.as_ref().map(|a| a.allocation.clone()));
+        if first.is_some_and(|first| first != allocated.allocation) {
+            self.supplanted |= !matches!(allocated.status, Status::Over(_));
+            return;
+        }
+        self.waiting_for = None;
+        self.seen.placed = self.seen.placed.or(Some(wall));
+        if matches!(allocated.status, Status::Running) {
+            self.seen.started = self.seen.started.or(Some(wall));
+        }
+        self.allocated_at = self.allocated_at.or(Some(now));
+        self.supplanted |= allocated.status == Status::Restarted;
+        // Reports may come out of order: what is over stays over, and ports once known stay known.
+        match &mut self.allocated {
+            Some(known) if matches!(known.status, Status::Over(_)) => {}
+            Some(known) => {
+                known.status = allocated.status;
+                known.node = allocated.node.or(known.node.take());
+                if !allocated.ports.is_empty() {
+                    known.ports = allocated.ports;
+                }
+            }
+            none => *none = Some(allocated),
+        }
+    }
+
+    /// Whether an effect of this kind may be started now.
+    pub(crate) fn may(&self, kind: Kind, now: Instant) -> bool {
+        !self.in_flight.contains(&kind) && self.retries.get(&kind).is_none_or(|retry| retry.not_before <= now)
+    }
+
+    /// When an effect of this kind that failed may be tried again.
+    pub(crate) fn retry_at(&self, kind: Kind) -> Option<Instant> {
+        self.retries.get(&kind).map(|retry| retry.not_before)
+    }
+
+    /// An effect was answered, well or badly. Failures back off exponentially.
+    pub(crate) fn on_answer(&mut self, kind: Kind, failed: bool, now: Instant) {
+        self.in_flight.remove(&kind);
+        if failed {
+            let failures = self.retries.get(&kind).map_or(1, |retry| retry.failures.saturating_add(1));
+            let wait = Duration::from_millis(50).saturating_mul(1 << failures.min(8)).min(SLOWEST_RETRY);
+            self.retries.insert(kind, Retry { failures, not_before: now + wait });
+        } else {
+            self.retries.remove(&kind);
+        }
+    }
+
+    /// The route to the pinned allocation, while the session runs and its address is known.
+    pub(crate) fn route(&self) -> Option<Route> {
+        let record = &self.record.value;
+        let allocated = self.allocated.as_ref().filter(|_| record.phase == Phase::Running && !self.supplanted)?;
+        Some(Route {
+            session: self.id.clone(),
+            generation: record.generation,
+            allocation: record.allocation.clone().filter(|pinned| *pinned == allocated.allocation)?,
+            port: record.policy.port.clone(),
+            address: *allocated.ports.get(&record.policy.port)?,
+            protocol: record.policy.protocol,
+            phase: if self.is_ready() { RoutePhase::Ready } else { RoutePhase::Starting },
+        })
+    }
+
+    /// Whether the backend has answered a probe, of this replica or of one before it.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.probe == Probe::Open || self.record.value.timeline.ready.is_some()
+    }
+
+    /// The state as people see it.
+    pub(crate) fn state(&self) -> State {
+        let started = matches!(&self.allocated, Some(Allocated { status: Status::Running, .. }));
+        match self.phase() {
+            Phase::Claimed if self.allocated.is_some() => State::Placed,
+            Phase::Claimed => State::Queued,
+            Phase::Running if self.attempt.is_some() => State::Fencing,
+            Phase::Running if self.is_ready() => State::Ready,
+            Phase::Running if started => State::Starting,
+            Phase::Running => State::Placed,
+            Phase::Stopping => State::Stopping,
+            Phase::Ended => State::Ended,
+        }
+    }
+}

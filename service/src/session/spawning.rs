@@ -1,0 +1,329 @@
+//! Spawns, joins, stops and wakes: whatever changes a record because somebody asked. The ledger decides who wins; the
+//! supervisor is told what was won.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bivouac_ledger::Error;
+use bivouac_ledger::records::{self, Claim, Update, Versioned};
+use bivouac_protocol::link::FromService;
+use bivouac_protocol::{Generation, Nonce, Phase, Reason, ReasonCode, Record, SessionId};
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep};
+
+use super::supervisor::{Learned, News, Reply};
+use super::view::View;
+use super::{LinkId, Outside};
+use crate::backend::Grace;
+use crate::spec::Spec;
+
+/// Longest wait for a predecessor to end.
+const PREDECESSOR: Duration = Duration::from_secs(60);
+/// Longest pause between two wakes of a session whose starts fail.
+const LONGEST_BACK_OFF: SignedDuration = SignedDuration::from_secs(60);
+
+/// A session was spawned, or found.
+#[derive(Debug, Clone)]
+pub struct Spawned {
+    /// Whether this call won the claim.
+    pub spawned: bool,
+    /// The session as it is now.
+    pub view: Arc<View>,
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CommandError {
+    /// The ledger or the backend does not answer; nothing half-made stays behind.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The key's live session was made from another template.
+    #[error("the key's live session was made from template {0}")]
+    OtherTemplate(String),
+    /// No such session.
+    #[error("no such session")]
+    Unknown,
+    /// The template asked for is not usable now.
+    #[error("{0}")]
+    TemplateDisabled(String),
+}
+
+impl From<Error> for CommandError {
+    fn from(error: Error) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+/// The only way in to the supervisor: cheap to clone.
+#[derive(Clone)]
+pub struct Sessions {
+    outside: Arc<Outside>,
+}
+
+impl Sessions {
+    pub(super) fn new(outside: Arc<Outside>) -> Self {
+        Self { outside }
+    }
+
+    /// Claims the session or joins it. Answers once the claim is decided and, where a predecessor is still ending, once
+    /// it has ended.
+    ///
+    /// # Errors
+    /// When the ledger does not answer, the template is not usable, or the key belongs to another template's session.
+    pub async fn spawn(&self, spec: Spec) -> Result<Spawned, CommandError> {
+        if let Some(problem) = spec.template.problem() {
+            return Err(CommandError::TemplateDisabled(problem.detail().to_owned()));
+        }
+        let begun = Instant::now();
+        let claim = first_claim(&spec);
+        loop {
+            let current = self.outside.records.read(&spec.id).await?;
+            match current {
+                Some(held) if held.value.is_live() => {
+                    if held.value.template != spec.template.name {
+                        return Err(CommandError::OtherTemplate(held.value.template.to_string()));
+                    }
+                    if let Some(view) = self.join(&spec.id, held).await? {
+                        return Ok(Spawned { spawned: false, view });
+                    }
+                }
+                Some(held) if held.value.phase == Phase::Stopping => {
+                    if begun.elapsed() > PREDECESSOR {
+                        let what = "the session's predecessor is still ending; try again later";
+                        return Err(CommandError::Unavailable(what.to_owned()));
+                    }
+                    let wait = Duration::from_secs(1);
+                    self.outside.ledger.watch(&records::key(&spec.id), held.index, wait).await?;
+                }
+                ended_or_none => {
+                    if let Some(record) = self.claim(&spec.id, ended_or_none.as_ref(), &claim).await? {
+                        self.outside.metrics.spawns.inc();
+                        let view = self.learn(&spec.id, record, true, None).await?;
+                        return Ok(Spawned { spawned: true, view });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Claims. An answer that is lost is looked up: whoever's nonce stands in the record has won.
+    async fn claim(
+        &self,
+        id: &SessionId,
+        previous: Option<&Versioned<Record>>,
+        claim: &Claim,
+    ) -> Result<Option<Versioned<Record>>, CommandError> {
+        let records = &self.outside.records;
+        match records.claim(id, previous, claim).await {
+            Err(Error::Unavailable(_)) => {
+                let read = records.read(id).await?;
+                Ok(read.filter(|read| read.value.nonce == claim.nonce))
+            }
+            answered => Ok(answered?),
+        }
+    }
+
+    /// A join counts as a use. `None` when the session is not live any more.
+    async fn join(&self, id: &SessionId, held: Versioned<Record>) -> Result<Option<Arc<View>>, CommandError> {
+        let now = Timestamp::now();
+        let record = match self.outside.records.update(id, Some(held), |record| records::touched(record, now)).await? {
+            Update::Written(record) => record,
+            Update::Declined(Some(record)) if record.value.is_live() => record, // touched a moment ago
+            Update::Declined(_) => return Ok(None),
+        };
+        self.learn(id, record, false, None).await.map(Some)
+    }
+
+    /// The session as this replica knows it; else read from the ledger by id.
+    ///
+    /// # Errors
+    /// When it is not known here and the ledger does not answer.
+    pub async fn find(&self, id: &SessionId) -> Result<Option<Arc<View>>, CommandError> {
+        if let Some(view) = self.ask(|reply| News::Look(id.clone(), reply)).await {
+            return Ok(Some(view));
+        }
+        match self.outside.records.read(id).await? {
+            Some(record) => self.learn(id, record, false, None).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// All sessions that this replica knows, ended ones included, newest claim first.
+    #[must_use]
+    pub fn list(&self) -> Vec<Arc<View>> {
+        self.outside.registry.list()
+    }
+
+    /// Follows one session.
+    #[must_use]
+    pub fn watch(&self, id: &SessionId) -> Option<watch::Receiver<Arc<View>>> {
+        self.outside.registry.watch(id)
+    }
+
+    /// Follows all of them: subscribe first, then list.
+    #[must_use]
+    pub fn changes(&self) -> broadcast::Receiver<Arc<View>> {
+        self.outside.registry.changes()
+    }
+
+    /// Stops a session now; any replica may. Idempotent: an ended one is returned as it is.
+    ///
+    /// # Errors
+    /// When there is no such session, or the ledger does not answer.
+    pub async fn stop(&self, id: &SessionId, force: bool) -> Result<Arc<View>, CommandError> {
+        let now = Timestamp::now();
+        let reason = Reason::from(ReasonCode::Requested);
+        let stop = |record: &Record| records::stopping(record, &reason, now);
+        let update = self.outside.records.update(id, None, stop).await?;
+        let record = update.current().ok_or(CommandError::Unknown)?;
+        self.learn(id, record, false, Some(if force { Grace::None } else { Grace::Template })).await
+    }
+
+    /// Tells the supervisor of a record and waits for the view.
+    async fn learn(
+        &self,
+        id: &SessionId,
+        record: Versioned<Record>,
+        owned: bool,
+        grace: Option<Grace>,
+    ) -> Result<Arc<View>, CommandError> {
+        let learned = |reply| {
+            News::Learned(Learned { id: id.clone(), record, owned, grace, reply: Some(reply) })
+        };
+        self.ask(learned).await.ok_or_else(|| CommandError::Unavailable("the service is stopping".to_owned()))
+    }
+
+    async fn ask(&self, news: impl FnOnce(Reply) -> News) -> Option<Arc<View>> {
+        let (reply, answer) = oneshot::channel();
+        self.outside.tell(news(reply));
+        answer.await.ok().flatten()
+    }
+}
+
+fn first_claim(spec: &Spec) -> Claim {
+    Claim {
+        namespace: spec.namespace.clone(),
+        key: spec.key.clone(),
+        template: spec.template.name.clone(),
+        hash: spec.template.hash.clone(),
+        request: spec.request.clone(),
+        policy: spec.policy.clone(),
+        nonce: Nonce::random(),
+        at: Timestamp::now(),
+    }
+}
+
+/// A claim from what was asked for before, under today's template.
+pub(super) fn claim_again(outside: &Outside, record: &Record) -> Claim {
+    let template = outside.templates.get(&record.template);
+    Claim {
+        namespace: record.namespace.clone(),
+        key: record.key.clone(),
+        template: record.template.clone(),
+        hash: template.map_or_else(|| record.hash.clone(), |template| template.hash.clone()),
+        request: record.request.clone(),
+        policy: template.map_or_else(|| record.policy.clone(), |template| template.policy(&record.request)),
+        nonce: Nonce::random(),
+        at: Timestamp::now(),
+    }
+}
+
+/// Whether a request may start an ended session again, now.
+fn may_wake(record: &Record, now: Timestamp) -> bool {
+    let code = record.reason.as_ref().map(|reason| reason.code);
+    if record.phase != Phase::Ended || record.key.is_none() || !record.policy.wake || code == Some(ReasonCode::Operator) {
+        return false;
+    }
+    // Each failed start doubles the pause, so that a page that refreshes itself does not become a fork bomb.
+    let back_off = match record.failures {
+        0 => SignedDuration::ZERO,
+        failures => SignedDuration::from_secs(1 << failures.min(6)).min(LONGEST_BACK_OFF),
+    };
+    record.timeline.ended.is_none_or(|ended| now.duration_since(ended) >= back_off)
+}
+
+impl Outside {
+    /// Starts an ended session for a request that waits for it on a proxy. Once per generation: the claim decides.
+    pub(super) fn wake(self: &Arc<Self>, id: SessionId, generation: Generation, link: LinkId) {
+        let outside = Arc::clone(self);
+        self.tracker.spawn(async move {
+            let record = match outside.records.read(&id).await {
+                Ok(Some(record)) => record,
+                Ok(None) => return outside.tell(News::Tell(link, unknown(id))),
+                Err(error) => {
+                    // The proxy asks again as long as its request waits.
+                    return tracing::warn!(session.id = %id, %error, "A session cannot be woken now.");
+                }
+            };
+            if record.value.generation == generation && may_wake(&record.value, Timestamp::now()) {
+                let claim = claim_again(&outside, &record.value);
+                match outside.records.claim(&id, Some(&record), &claim).await {
+                    Ok(Some(record)) => {
+                        tracing::info!(session.id = %id, generation = %record.value.generation, "A request wakes a session.");
+                        outside.metrics.wakes.inc();
+                        let learned = Learned { id, record, owned: true, grace: None, reply: None };
+                        return outside.tell(News::Learned(learned));
+                    }
+                    Ok(None) => {}
+                    Err(error) => tracing::warn!(session.id = %id, %error, "A session cannot be woken now."),
+                }
+                return;
+            }
+            outside.tell(News::Learned(Learned { id: id.clone(), record, owned: false, grace: None, reply: None }));
+            outside.tell(News::TellOf(link, id));
+        });
+    }
+
+    /// Whether a proxy is heard by this replica.
+    pub(super) async fn is_heard(&self, boot: &bivouac_protocol::BootId) -> bool {
+        let (reply, answer) = oneshot::channel();
+        self.tell(News::IsHeard(boot.clone(), reply));
+        answer.await.unwrap_or(true)
+    }
+
+    /// A proxy said goodbye with nothing open.
+    pub(super) fn farewell(self: &Arc<Self>, boot: bivouac_protocol::BootId, link: LinkId) {
+        use bivouac_protocol::member::RemovalCause;
+        let outside = Arc::clone(self);
+        self.tracker.spawn(async move {
+            match outside.members.remove(&boot, RemovalCause::Goodbye, Timestamp::now()).await {
+                Ok(_) => outside.tell(News::Tell(link, FromService::Farewell)),
+                Err(error) => tracing::warn!(proxy.boot = %boot, %error, "A proxy's goodbye is not recorded yet."),
+            }
+        });
+    }
+}
+
+fn unknown(session: SessionId) -> FromService {
+    FromService::Outcome { session, generation: None, phase: None, reason: None }
+}
+
+/// Learns of every session that has a record, once, at the start. Tried until the ledger answers.
+pub(super) async fn learn_all(outside: Arc<Outside>) {
+    loop {
+        match outside.records.list().await {
+            Ok(records) => {
+                tracing::info!(sessions = records.len(), "The records were read.");
+                for (id, record) in records {
+                    outside.tell(News::Learned(Learned { id, record, owned: false, grace: None, reply: None }));
+                }
+                return;
+            }
+            Err(error) => tracing::warn!(%error, "The records cannot be read yet."),
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Passes the backend's reports on.
+pub(super) async fn observe(outside: Arc<Outside>) {
+    let (reports, mut observations) = mpsc::channel(1024);
+    let observing = outside.backend.observe(reports);
+    let passing = async {
+        while let Some(observation) = observations.recv().await {
+            outside.tell(News::Observed(observation));
+        }
+    };
+    tokio::join!(observing, passing);
+}

@@ -1,0 +1,148 @@
+//! What effects found out.
+
+use bivouac_ledger::records::Versioned;
+use bivouac_protocol::{Generation, Record, SessionId};
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::Supervisor;
+use super::effects::Answer;
+use crate::backend::{Allocated, Presence, StartError, Unavailable};
+use crate::session::decide::Kind;
+use crate::session::facts::{Job, Probe};
+
+impl Supervisor {
+    pub(super) fn on_answer(&mut self, id: &SessionId, answer: Answer) {
+        match answer {
+            Answer::Recorded(kind, result) => self.on_recorded(id, kind, result, false),
+            Answer::TakenOver(result) => self.on_recorded(id, Kind::TakeOver, result, true),
+            Answer::Read(record) => {
+                if let Some(record) = record {
+                    self.take_in(id, record, false);
+                }
+            }
+            Answer::Registered(generation, result) => self.on_registered(id, generation, result),
+            Answer::Inspected(generation, result) => self.on_inspected(id, generation, result),
+            Answer::Probed(generation, answered) => {
+                if let Some(session) = self.sessions.get_mut(id).filter(|s| s.facts.generation() == generation) {
+                    session.probe = None;
+                    session.facts.probe = Probe::Open;
+                    session.facts.seen.port_open = Some(answered.port_open);
+                    session.facts.seen.ready = Some(answered.ready);
+                    session.facts.in_flight.remove(&Kind::Probe);
+                }
+            }
+            Answer::Deleted(generation, result) => self.on_deleted(id, generation, &result),
+            Answer::Prepared(result) => {
+                self.done(id, Kind::Prepare, result.is_err());
+                if let Ok((members, record)) = result {
+                    return self.on_prepared(id, members, record);
+                }
+            }
+            Answer::Committed(result) => self.on_committed(id, result),
+            Answer::ReadBack(result) => return self.on_read_back(id, result),
+            Answer::Purged(Ok(true)) => {
+                self.outside.registry.remove(id);
+                self.evidence.forget(id);
+                if let Some(timer) = self.sessions.remove(id).and_then(|session| session.timer) {
+                    self.timers.remove(&timer);
+                }
+            }
+            Answer::Purged(result) => self.done(id, Kind::Purge, result.is_err()),
+        }
+        self.settle(id);
+    }
+
+    pub(super) fn done(&mut self, id: &SessionId, kind: Kind, failed: bool) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.facts.on_answer(kind, failed, Instant::now());
+        }
+    }
+
+    fn on_recorded(
+        &mut self,
+        id: &SessionId,
+        kind: Kind,
+        result: Result<Option<Versioned<Record>>, bivouac_ledger::Error>,
+        owned: bool,
+    ) {
+        if let Err(error) = &result {
+            tracing::warn!(session.id = %id, effect = ?kind, %error, "A change of a session's record is tried again.");
+        }
+        self.done(id, kind, result.is_err());
+        if let Ok(Some(record)) = result {
+            self.take_in(id, record, owned);
+        }
+    }
+
+    fn on_registered(
+        &mut self,
+        id: &SessionId,
+        generation: Generation,
+        result: Result<Option<Versioned<Record>>, StartError>,
+    ) {
+        self.done(id, Kind::Register, matches!(result, Err(StartError::Unavailable(_))));
+        let Some(session) = self.sessions.get_mut(id).filter(|s| s.facts.generation() == generation) else { return };
+        match result {
+            Ok(record) => {
+                if session.facts.job != Job::Stopped {
+                    session.facts.job = Job::Registered;
+                }
+                session.facts.seen.registered = Some(Timestamp::now());
+                if let Some(record) = record {
+                    self.take_in(id, record, false);
+                }
+            }
+            Err(StartError::Unavailable(why)) => {
+                tracing::warn!(session.id = %id, %why, "The registration of a session's job is tried again.");
+            }
+            Err(error) => {
+                tracing::warn!(session.id = %id, %error, "The cluster refuses a session's job.");
+                session.facts.refused = Some(error.to_string());
+            }
+        }
+    }
+
+    fn on_inspected(&mut self, id: &SessionId, generation: Generation, result: Result<Presence, Unavailable>) {
+        self.done(id, Kind::Inspect, result.is_err());
+        let Ok(presence) = result else { return };
+        let (now, wall) = (Instant::now(), Timestamp::now());
+        let Some(session) = self.sessions.get_mut(id).filter(|s| s.facts.generation() == generation) else { return };
+        let facts = &mut session.facts;
+        facts.inspected_at = Some(now);
+        match presence {
+            Presence::Absent => facts.job = Job::Absent,
+            Presence::Present { nonce, stopped, allocations } => {
+                let foreign = nonce.is_some_and(|nonce| nonce != facts.record.value.nonce);
+                facts.on_job(generation, foreign, stopped);
+                if foreign {
+                    facts.refused = Some("a job with this session's id exists and is not this session's".to_owned());
+                }
+                for allocated in allocations {
+                    facts.on_allocation(allocated, now, wall);
+                }
+            }
+        }
+    }
+
+    fn on_deleted(&mut self, id: &SessionId, generation: Generation, result: &Result<(), Unavailable>) {
+        self.done(id, Kind::Delete, result.is_err());
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        if let Err(why) = result {
+            tracing::warn!(session.id = %id, %why, "The deletion of a session's job is tried again.");
+            return;
+        }
+        session.facts.stale.remove(&generation);
+        if generation == session.facts.generation() {
+            session.facts.deleted_at = Some(Instant::now());
+        }
+    }
+
+    /// The pinned allocation's address, for a probe.
+    pub(super) fn probe_target(&self, id: &SessionId) -> Option<(std::net::SocketAddr, Option<String>)> {
+        let facts = &self.sessions.get(id)?.facts;
+        let Allocated { ports, .. } = facts.allocated.as_ref()?;
+        let policy = &facts.record.value.policy;
+        Some((*ports.get(&policy.port)?, policy.ready_path.clone()))
+    }
+}

@@ -1,0 +1,115 @@
+//! A session as people see it: in the API, in events, in the command line.
+
+use std::collections::BTreeMap;
+
+use bivouac_protocol::{
+    AllocationId, BootId, Generation, Key, Namespace, Policy, Reason, SessionId, TemplateName, Timeline,
+};
+use jiff::Timestamp;
+use serde::Serialize;
+
+/// The states of design §5.3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Claimed; not placed yet.
+    Queued,
+    /// Placed: the address is known.
+    Placed,
+    /// The driver started the task.
+    Starting,
+    /// It answers.
+    Ready,
+    /// An idle stop is being attempted.
+    Fencing,
+    /// A stop is decided.
+    Stopping,
+    /// Over.
+    Ended,
+}
+
+/// One session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct View {
+    /// Identity.
+    pub id: SessionId,
+    /// The application's name for it.
+    pub key: Option<Key>,
+    /// The key's namespace.
+    pub namespace: Namespace,
+    /// Current run.
+    pub generation: Generation,
+    /// From which recipe.
+    pub template: TemplateName,
+    /// How far it has come.
+    pub state: State,
+    /// Why it is stopping or ended.
+    pub reason: Option<Reason>,
+    /// While queued: what the cluster lacks.
+    pub waiting_for: Option<String>,
+    /// Where users reach it.
+    pub url: String,
+    /// The application's own marks.
+    pub labels: BTreeMap<String, String>,
+    /// For whom it was spawned.
+    pub user: Option<String>,
+    /// The pinned allocation.
+    pub allocation: Option<AllocationId>,
+    /// Where it runs.
+    pub node: Option<String>,
+    /// The rules of this run.
+    pub policy: Policy,
+    /// When what happened.
+    pub timeline: Timeline,
+    /// Why it is alive; absent once it is stopping.
+    pub alive: Option<Alive>,
+}
+
+/// The evidence that keeps a session alive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Alive {
+    /// What follows from the evidence.
+    pub verdict: VerdictName,
+    /// When it will be stopped, if nothing changes.
+    pub ends_at: Option<Timestamp>,
+    /// Members whose evidence is missing.
+    pub silent: Vec<BootId>,
+    /// Each member's evidence.
+    pub proxies: Vec<ProxyUse>,
+    /// Last spawn that joined it.
+    pub touched_at: Timestamp,
+    /// Promises to keep it alive.
+    pub leases: BTreeMap<String, Timestamp>,
+}
+
+/// The verdict, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VerdictName {
+    /// In use.
+    Busy,
+    /// Not in use, on all members' word.
+    Idle,
+    /// Some member is silent.
+    Unknown,
+}
+
+/// How one proxy uses it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProxyUse {
+    /// Which proxy.
+    pub boot: BootId,
+    /// Requests and connections that are open or held.
+    pub open: u32,
+    /// End of the last of them, if it was ever used there.
+    pub last_use: Option<Timestamp>,
+}
+
+impl View {
+    /// Whether the two differ in nothing but the evidence.
+    #[must_use]
+    pub fn is_same_but_for_evidence(&self, other: &Self) -> bool {
+        let bare = |view: &Self| Self { alive: None, ..view.clone() };
+        bare(self) == bare(other)
+    }
+}

@@ -1,0 +1,301 @@
+//! The operator's recipes: what a spawn names, what it may set, and within which bounds.
+//!
+//! [`file`] reads `template.toml`, [`registry`] keeps all templates of an installation, [`jobspec`] has Nomad parse
+//! their jobs. A [`Template`] is checked once, at the load; only whether its job is usable becomes known later.
+
+mod file;
+pub mod jobspec;
+pub mod registry;
+mod sample;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bivouac_protocol::{Policy, PortLabel, Protocol, Span, StoredRequest, TemplateName};
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use registry::{LoadError, TemplateVar, Templates};
+
+/// Where the sessions of this installation run, and so which section of a template counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// As child processes: `[process]`.
+    Processes,
+    /// As Nomad jobs: `[nomad]`.
+    Nomad,
+}
+
+/// One recipe.
+#[derive(Debug)]
+pub struct Template {
+    /// The name that a spawn gives: the template's folder.
+    pub name: TemplateName,
+    /// Digest of all that the template consists of: its `template.toml`, its job, its variables. Hexadecimal.
+    pub hash: String,
+    /// For people.
+    pub description: String,
+    /// What callers may set beyond parameters.
+    pub allow: BTreeSet<Allowance>,
+    /// The session's rules, and how far callers may change them.
+    pub bounds: PolicyBounds,
+    /// Whether a request for an ended session starts it again.
+    pub wake: bool,
+    /// Parameters by the name that callers use. Each becomes an environment variable of the upper-cased name and, on
+    /// Nomad, Meta of the same name.
+    pub params: BTreeMap<String, Param>,
+    /// Its ports. One, for now.
+    pub ports: BTreeMap<PortLabel, Port>,
+    /// The port that the session's own hostname leads to: a key of `ports`.
+    pub default_port: PortLabel,
+    /// How it runs as a child process.
+    pub process: Option<ProcessTemplate>,
+    /// How it runs as a Nomad job.
+    pub nomad: Option<NomadTemplate>,
+    mode: Mode,
+}
+
+/// What a template may let callers set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Allowance {
+    /// Additional environment variables.
+    Env,
+    /// Additional arguments.
+    Args,
+    /// Another image.
+    Image,
+    /// CPU and memory.
+    Resources,
+}
+
+impl Allowance {
+    /// The word in `allow`, which is the request's field too.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Env => "env",
+            Self::Args => "args",
+            Self::Image => "image",
+            Self::Resources => "resources",
+        }
+    }
+}
+
+/// The session's rules, and how far callers may change them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PolicyBounds {
+    /// See [`Policy::idle_timeout`].
+    pub idle_timeout: Bounds,
+    /// See [`Policy::max_lifetime`]. Without a default there is none unless a caller asks for one.
+    pub max_lifetime: LifetimeBounds,
+    /// See [`Policy::startup_timeout`].
+    pub startup_timeout: Bounds,
+    /// See [`Policy::stop_grace`]. Callers cannot change it.
+    pub stop_grace: Span,
+}
+
+/// A duration that callers may change between `min` and `max` (equal: not at all).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Bounds {
+    /// Where the caller says nothing.
+    pub default: Span,
+    /// The least that a caller may ask for.
+    pub min: Span,
+    /// The most.
+    pub max: Span,
+}
+
+/// As [`Bounds`], where the default may be "none".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct LifetimeBounds {
+    /// Where the caller says nothing; `None`: unlimited.
+    pub default: Option<Span>,
+    /// The least that a caller may ask for.
+    pub min: Span,
+    /// The most.
+    pub max: Span,
+}
+
+/// One parameter.
+#[derive(Debug, Clone)]
+pub struct Param {
+    /// What a value must match as a whole.
+    pub pattern: Option<Pattern>,
+    /// Whether a spawn must give it.
+    pub required: bool,
+    /// Its value where a spawn gives none. Neither: the parameter is then not set at all.
+    pub default: Option<String>,
+}
+
+/// A regular expression that a text must match from its first to its last character.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    source: String,
+    regex: Regex,
+}
+
+impl Pattern {
+    /// Bounds what a pattern may cost to keep; the engine itself is linear in the text.
+    const SIZE_LIMIT: usize = 1 << 20;
+
+    /// Compiles it. The source must be an expression of its own, so that the anchors put around it hold.
+    pub fn new(source: &str) -> Result<Self, regex::Error> {
+        let compile = |text: &str| regex::RegexBuilder::new(text).size_limit(Self::SIZE_LIMIT).build();
+        compile(source)?;
+        Ok(Self { source: source.to_owned(), regex: compile(&format!(r"\A(?:{source})\z"))? })
+    }
+
+    /// Whether the whole text matches.
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
+        self.regex.is_match(text)
+    }
+
+    /// The expression as the operator wrote it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.source
+    }
+}
+
+/// One port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Port {
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// HTTP path that answers 2xx once the backend is ready.
+    pub ready_path: Option<String>,
+}
+
+/// How a template runs as a child process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessTemplate {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Environment set by the operator.
+    pub env: BTreeMap<String, String>,
+}
+
+/// How a template runs as a Nomad job.
+#[derive(Debug)]
+pub struct NomadTemplate {
+    /// The job's file, for messages.
+    pub file: String,
+    /// The job in HCL.
+    pub jobspec: String,
+    /// Values of the job's HCL2 variables, as text: Nomad converts them to the declared types.
+    pub variables: BTreeMap<String, String>,
+    job: parking_lot::RwLock<Job>,
+}
+
+/// What is known of a template's parsed job.
+#[derive(Debug, Clone)]
+pub enum Job {
+    /// Nomad has not answered yet; the text says what is the matter.
+    Pending(String),
+    /// Nomad refuses it, or it does not fit its `template.toml`.
+    Refused(String),
+    /// Parsed and checked.
+    Ready(Arc<Value>),
+}
+
+impl NomadTemplate {
+    fn new(file: String, jobspec: String, variables: BTreeMap<String, String>) -> Self {
+        let pending = Job::Pending("Nomad has not parsed its job yet".to_owned());
+        Self { file, jobspec, variables, job: parking_lot::RwLock::new(pending) }
+    }
+
+    /// What is known of the parsed job.
+    #[must_use]
+    pub fn job(&self) -> Job {
+        self.job.read().clone()
+    }
+
+    fn set_job(&self, job: Job) {
+        *self.job.write() = job;
+    }
+}
+
+/// Why a template cannot be used at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem {
+    /// It will not get better by itself.
+    Broken(String),
+    /// It cannot be known yet.
+    Pending(String),
+}
+
+impl Problem {
+    /// The sentence for people.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        match self {
+            Self::Broken(detail) | Self::Pending(detail) => detail,
+        }
+    }
+}
+
+impl Template {
+    /// Why it cannot be used at the moment; `None`: it can.
+    #[must_use]
+    pub fn problem(&self) -> Option<Problem> {
+        match (self.mode, &self.process, &self.nomad) {
+            (Mode::Processes, Some(_), _) => None,
+            (Mode::Processes, None, _) => Some(Problem::Broken(
+                "it has no [process] section, and sessions run as child processes here".to_owned(),
+            )),
+            (Mode::Nomad, _, None) => {
+                Some(Problem::Broken("it has no [nomad] section, and sessions run on Nomad here".to_owned()))
+            }
+            (Mode::Nomad, _, Some(nomad)) => match nomad.job() {
+                Job::Ready(_) => None,
+                Job::Pending(detail) => Some(Problem::Pending(detail)),
+                Job::Refused(detail) => Some(Problem::Broken(detail)),
+            },
+        }
+    }
+
+    /// Names of environment variables that the operator sets: callers cannot change them.
+    #[must_use]
+    pub fn own_environment(&self) -> BTreeSet<String> {
+        match self.mode {
+            Mode::Processes => {
+                self.process.as_ref().map(|p| p.env.keys().cloned().collect()).unwrap_or_default()
+            }
+            Mode::Nomad => match self.nomad.as_ref().map(NomadTemplate::job) {
+                Some(Job::Ready(job)) => jobspec::environment(&job),
+                _ => BTreeSet::new(),
+            },
+        }
+    }
+
+    /// The parameters' values: the caller's, else the defaults. A stored request may name parameters that the template
+    /// no longer has; those are left out.
+    #[must_use]
+    pub fn values(&self, request: &StoredRequest) -> BTreeMap<String, String> {
+        let value =
+            |name: &String, param: &Param| request.params.get(name).or(param.default.as_ref()).cloned();
+        self.params.iter().filter_map(|(name, param)| Some((name.clone(), value(name, param)?))).collect()
+    }
+
+    /// The rules of a generation: what was asked for (already checked against the bounds), else the defaults.
+    #[must_use]
+    pub fn policy(&self, request: &StoredRequest) -> Policy {
+        let port = self.ports.get(&self.default_port);
+        Policy {
+            idle_timeout: request.idle_timeout.unwrap_or(self.bounds.idle_timeout.default),
+            max_lifetime: request.max_lifetime.or(self.bounds.max_lifetime.default),
+            startup_timeout: request.startup_timeout.unwrap_or(self.bounds.startup_timeout.default),
+            stop_grace: self.bounds.stop_grace,
+            wake: self.wake,
+            port: self.default_port.clone(),
+            protocol: port.map(|port| port.protocol).unwrap_or_default(),
+            ready_path: port.and_then(|port| port.ready_path.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
