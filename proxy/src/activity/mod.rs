@@ -1,0 +1,7 @@
+//! Who uses what: the gate of each session on this proxy, the table of them, and the reports about them.
+
+pub(crate) mod clock;
+pub(crate) mod entry;
+mod fences;
+pub mod gate;
+pub(crate) mod table;

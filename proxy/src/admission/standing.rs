@@ -1,0 +1,58 @@
+//! What a record means for a request. Pure.
+
+use bivouac_protocol::{AllocationId, Generation, Phase, Reason, ReasonCode, Record};
+
+use crate::refusal::Refusal;
+
+/// How a session stands, as its record says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// There is no such session.
+    Unknown,
+    /// A spawner has claimed it; nothing is placed yet.
+    Claimed(Generation),
+    /// Its allocation is pinned.
+    Running {
+        generation: Generation,
+        allocation: Option<AllocationId>,
+        /// It has answered its readiness probe once.
+        was_ready: bool,
+    },
+    /// A stop is decided; it cannot be served until it has ended.
+    Stopping { generation: Generation, reason: Option<Reason> },
+    /// Nothing runs.
+    Ended { generation: Generation, reason: Option<Reason>, wake: bool },
+}
+
+impl Standing {
+    pub(crate) fn of(record: Option<&Record>) -> Self {
+        let Some(record) = record else { return Self::Unknown };
+        let (generation, reason) = (record.generation, record.reason.clone());
+        match record.phase {
+            Phase::Claimed => Self::Claimed(generation),
+            Phase::Running => Self::Running {
+                generation,
+                allocation: record.allocation.clone(),
+                was_ready: record.timeline.ready.is_some(),
+            },
+            Phase::Stopping => Self::Stopping { generation, reason },
+            Phase::Ended => Self::Ended { generation, reason, wake: may_wake(record) },
+        }
+    }
+}
+
+/// Only what has a name is woken: nobody can ask for another run of a session without a key. What an operator stopped
+/// stays down until it is spawned through the API.
+fn may_wake(record: &Record) -> bool {
+    let by_operator = record.reason.as_ref().is_some_and(|reason| reason.code == ReasonCode::Operator);
+    record.policy.wake && record.key.is_some() && !by_operator
+}
+
+/// What a request is told whose session is over.
+pub(crate) fn refusal_of_end(reason: Option<Reason>) -> Refusal {
+    if reason.as_ref().is_some_and(|reason| reason.code.is_failed_start()) {
+        Refusal::StartFailed(reason)
+    } else {
+        Refusal::Ended(reason)
+    }
+}

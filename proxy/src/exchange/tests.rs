@@ -1,0 +1,10 @@
+//! The exchange between a client and a backend that are written byte by byte.
+
+mod drain;
+mod fixture;
+mod framing;
+mod hold;
+mod limits;
+mod refusals;
+mod upgrade;
+mod world;

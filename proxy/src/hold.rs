@@ -1,0 +1,74 @@
+//! Bounds on waiting: so many requests per session, so many in total.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::activity::entry::Entry;
+use crate::metrics::Metrics;
+use crate::refusal::Refusal;
+
+/// Hands out the right to wait.
+pub(crate) struct Holds {
+    total: Arc<Semaphore>,
+    per_session: usize,
+    metrics: Metrics,
+}
+
+/// The right to wait for one session; dropping it makes room for another.
+pub(crate) struct Hold {
+    entry: Arc<Entry>,
+    metrics: Metrics,
+    _total: OwnedSemaphorePermit,
+}
+
+impl Holds {
+    pub(crate) fn new(total: usize, per_session: usize, metrics: Metrics) -> Self {
+        Self { total: Arc::new(Semaphore::new(total.min(Semaphore::MAX_PERMITS))), per_session, metrics }
+    }
+
+    /// Takes a place, if there is one.
+    pub(crate) fn take(&self, entry: &Arc<Entry>) -> Result<Hold, Refusal> {
+        let total = self.total.clone().try_acquire_owned().map_err(|_| Refusal::TooManyWaiting)?;
+        let mut state = entry.lock();
+        if state.holding >= self.per_session {
+            return Err(Refusal::TooManyWaiting);
+        }
+        state.holding += 1;
+        drop(state);
+        self.metrics.held();
+        Ok(Hold { entry: entry.clone(), metrics: self.metrics.clone(), _total: total })
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.entry.lock().holding -= 1;
+        self.metrics.released();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::activity::clock::Clock;
+    use crate::activity::table::{Entered, Table};
+
+    #[test]
+    fn waiting_is_bounded_per_session_and_in_total() {
+        let table = Table::new(Clock::Boot, Arc::default(), Metrics::new());
+        let holds = Holds::new(3, 2, Metrics::new());
+        let open = |_| match table.enter(&bivouac_protocol::SessionId::random()) {
+            Entered::Open(open) => open,
+            Entered::Held(_) => unreachable!("nothing is fenced"),
+        };
+        let [one, two] = [0, 1].map(open);
+        let first = holds.take(one.entry()).unwrap();
+        let _second = holds.take(one.entry()).unwrap();
+        assert_eq!(holds.take(one.entry()).err(), Some(Refusal::TooManyWaiting), "per session");
+        let _third = holds.take(two.entry()).unwrap();
+        assert_eq!(holds.take(two.entry()).err(), Some(Refusal::TooManyWaiting), "in total");
+        drop(first);
+        assert!(holds.take(one.entry()).is_ok());
+    }
+}

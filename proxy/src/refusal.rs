@@ -1,0 +1,173 @@
+//! Every way in which the proxy says no: one stable code each, in JSON, in HTML and as a WebSocket close code alike.
+
+use std::time::Duration;
+
+use bivouac_protocol::{Reason, ReasonCode};
+use http::StatusCode;
+
+/// Why a request is not served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The request itself is malformed; the text says how.
+    BadRequest(&'static str),
+    /// Its head has more bytes than we read.
+    HeadTooLarge,
+    /// Its head took longer than we wait.
+    HeadTimeout,
+    /// CONNECT or TRACE.
+    MethodNotAllowed,
+    /// No session hostname under our domain.
+    UnknownHost,
+    /// The hostname has the form of a session's, but there is no such session.
+    UnknownSession,
+    /// The session is over.
+    Ended(Option<Reason>),
+    /// It could not be started.
+    StartFailed(Option<Reason>),
+    /// It is still starting, and the wait is over.
+    StillStarting {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// Too many requests wait for it, or in total.
+    TooManyWaiting,
+    /// Nothing is known of it and whoever knows cannot be asked.
+    Unresolvable,
+    /// Its backend does not accept connections.
+    BackendUnreachable,
+    /// Its backend broke the connection, or the protocol.
+    BackendFailed,
+    /// Its backend did not answer in time.
+    BackendTimeout,
+    /// The proxy is stopping.
+    Draining,
+}
+
+/// The first second of a start passes in silence; then a browser is shown a page, and asks again this often.
+pub(crate) const START_PAGE_REFRESH: Duration = Duration::from_secs(1);
+
+impl Refusal {
+    /// The stable code, the same in JSON, in HTML and in a close frame's reason.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::BadRequest(_) => "bad_request",
+            Self::HeadTooLarge => "head_too_large",
+            Self::HeadTimeout => "head_timeout",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::UnknownHost => "host_unknown",
+            Self::UnknownSession => "session_unknown",
+            Self::Ended(_) => "session_ended",
+            Self::StartFailed(_) => "start_failed",
+            Self::StillStarting { .. } => "session_starting",
+            Self::TooManyWaiting => "too_many_waiting",
+            Self::Unresolvable => "session_unresolvable",
+            Self::BackendUnreachable => "backend_unreachable",
+            Self::BackendFailed => "backend_failed",
+            Self::BackendTimeout => "backend_timeout",
+            Self::Draining => "draining",
+        }
+    }
+
+    /// The HTTP status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::UnknownHost | Self::UnknownSession => StatusCode::NOT_FOUND,
+            Self::Ended(_) => StatusCode::GONE,
+            Self::StartFailed(_) | Self::BackendUnreachable | Self::BackendFailed => StatusCode::BAD_GATEWAY,
+            Self::StillStarting { .. } | Self::TooManyWaiting | Self::Unresolvable | Self::Draining => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::BackendTimeout => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// What happened, in a few words.
+    #[must_use]
+    pub fn title(&self) -> &'static str {
+        match self {
+            Self::BadRequest(_) => "This request cannot be read",
+            Self::HeadTooLarge => "This request's head is too large",
+            Self::HeadTimeout => "This request did not arrive in time",
+            Self::MethodNotAllowed => "This method is not served",
+            Self::UnknownHost => "No session lives at this address",
+            Self::UnknownSession => "There is no such session",
+            Self::Ended(_) => "This session has ended",
+            Self::StartFailed(_) => "This session could not be started",
+            Self::StillStarting { .. } => "This session is starting",
+            Self::TooManyWaiting => "Too many requests wait for this session",
+            Self::Unresolvable => "This session cannot be found right now",
+            Self::BackendUnreachable => "This session does not answer",
+            Self::BackendFailed => "This session broke off its answer",
+            Self::BackendTimeout => "This session did not answer in time",
+            Self::Draining => "This server is restarting",
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::BadRequest(why) => why,
+            Self::HeadTooLarge => "Send fewer or shorter header fields.",
+            Self::HeadTimeout => "Send the request again, all at once.",
+            Self::MethodNotAllowed => "CONNECT and TRACE are never forwarded to a session.",
+            Self::UnknownHost => {
+                "Check the address: a session's hostname begins with its id of 20 characters."
+            }
+            Self::UnknownSession => "Open it again from the application it belongs to.",
+            Self::Ended(_) => "Open it again from the application it belongs to.",
+            Self::StartFailed(_) => {
+                "Open it again from the application; if it keeps failing, tell its operator the code."
+            }
+            Self::StillStarting { .. } => "It will answer as soon as it is ready. Try again in a moment.",
+            Self::TooManyWaiting => "Try again in a moment.",
+            Self::Unresolvable => {
+                "Nothing is known of it yet, and nobody who knows can be asked. Try again in a moment."
+            }
+            Self::BackendUnreachable => "Its process may have ended just now. Try again in a moment.",
+            Self::BackendFailed => "Its process may have ended just now. Try again in a moment.",
+            Self::BackendTimeout => "Try again in a moment.",
+            Self::Draining => "Send the request again: another server will take it.",
+        }
+    }
+
+    /// Why the session ended, where that is what happened.
+    #[must_use]
+    pub fn reason(&self) -> Option<&Reason> {
+        match self {
+            Self::Ended(reason) | Self::StartFailed(reason) => reason.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// When to try again, where trying again helps; whole seconds, at least one.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::StillStarting { retry_after } => Some(retry_after.as_secs().max(1)),
+            Self::TooManyWaiting | Self::Unresolvable | Self::BackendUnreachable | Self::Draining => Some(1),
+            _ => None,
+        }
+    }
+}
+
+/// How a WebSocket is closed under which the session was stopped: close code and reason text. `None`: the proxy itself
+/// has to end.
+#[must_use]
+pub(crate) fn close_code(reason: Option<&Reason>) -> (u16, &'static str) {
+    const GOING_AWAY: u16 = 1001;
+    const ENDED: u16 = 4410;
+    match reason.map(|reason| reason.code) {
+        None => (GOING_AWAY, "draining"),
+        Some(
+            code @ (ReasonCode::Idle | ReasonCode::Quiet | ReasonCode::Lifetime | ReasonCode::Requested),
+        ) => (GOING_AWAY, code.as_str()),
+        Some(code) => (ENDED, code.as_str()),
+    }
+}

@@ -1,0 +1,224 @@
+//! One TCP connection as the exchange uses it: an [`Inlet`] from which a Pingora session reads and parses, and an
+//! [`Outlet`] into which we write.
+//!
+//! Both borrow the socket at the same time, so that a response can go out while the request still comes in: something
+//! a Pingora session, which wants `&mut self` for both, does not offer without channels and copies.
+
+mod outlet;
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+
+use async_trait::async_trait;
+use bytes::BufMut;
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
+    TimingDigest, UniqueID, UniqueIDType,
+};
+use rustix::net::{RecvFlags, recv};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+
+pub(crate) use outlet::Outlet;
+
+/// A connection, shared by whoever reads it, writes it, or watches for its end.
+pub(crate) type Socket = Arc<TcpStream>;
+
+/// A connection with its two ends, between two requests.
+pub(crate) struct Wire {
+    /// What Pingora's sessions read from.
+    pub(crate) inlet: Stream,
+    /// What we write to.
+    pub(crate) outlet: Outlet,
+    /// What has come in.
+    pub(crate) meter: Arc<Meter>,
+}
+
+impl Wire {
+    /// Takes a connection over.
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        let socket = Arc::new(stream);
+        let meter = Arc::new(Meter::default());
+        let inlet = Box::new(Inlet { socket: socket.clone(), meter: meter.clone() });
+        Self { inlet, outlet: Outlet::new(socket), meter }
+    }
+}
+
+/// Counts what a message's head takes, and stops reading when it is too much: Pingora's own limit is 1 MiB.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    /// Bytes that the head may still take; `usize::MAX` outside of a head.
+    allowance: AtomicUsize,
+    received: AtomicBool,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self { allowance: AtomicUsize::new(usize::MAX), received: AtomicBool::new(false) }
+    }
+}
+
+impl Meter {
+    /// A head begins.
+    pub(crate) fn expect_head(&self, limit: usize) {
+        self.allowance.store(limit, Ordering::Relaxed);
+        self.received.store(false, Ordering::Relaxed);
+    }
+
+    /// The head is complete: what follows is counted by others.
+    pub(crate) fn head_done(&self) {
+        self.allowance.store(usize::MAX, Ordering::Relaxed);
+    }
+
+    /// Whether anything has come in since the head was expected.
+    pub(crate) fn has_received(&self) -> bool {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Whether the head has taken all it may.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.allowance.load(Ordering::Relaxed) == 0
+    }
+
+    fn count(&self, bytes: usize) {
+        self.received.store(true, Ordering::Relaxed);
+        let allowance = self.allowance.load(Ordering::Relaxed);
+        if allowance != usize::MAX {
+            self.allowance.store(allowance.saturating_sub(bytes), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Reads what is there, if anything. Zero is the end.
+///
+/// A read that does not fill the buffer has emptied the socket. Saying so to the reactor spares the next reader a
+/// system call that would only find it empty.
+pub(crate) fn try_recv<B: BufMut>(socket: &TcpStream, buffer: &mut B) -> io::Result<usize> {
+    let room = buffer.remaining_mut();
+    let mut read = 0;
+    let emptied = socket.try_io(Interest::READABLE, || {
+        read = socket.try_read_buf(buffer)?;
+        if 0 < read && read < room { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    });
+    match emptied {
+        Err(error) if read == 0 => Err(error),
+        _ => Ok(read),
+    }
+}
+
+/// Whether nothing waits to be read, not even the end: the state a connection must be in to be used again.
+pub(crate) fn is_quiet(socket: &TcpStream) -> bool {
+    matches!(peek(socket), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+fn peek(socket: &TcpStream) -> io::Result<usize> {
+    socket.try_io(Interest::READABLE, || {
+        let mut byte = [0; 1];
+        let (read, _) = recv(socket, &mut byte, RecvFlags::PEEK)?;
+        Ok(read)
+    })
+}
+
+/// Resolves when the other end has closed, or broken, the connection; takes nothing out of it.
+pub(crate) async fn gone(socket: &TcpStream) {
+    /// How often to look past bytes that nobody reads for now.
+    const RECHECK: std::time::Duration = std::time::Duration::from_millis(200);
+    loop {
+        let Ok(readiness) = socket.ready(Interest::READABLE).await else { return };
+        match peek(socket) {
+            Ok(0) => return,
+            Ok(_) if readiness.is_read_closed() => return,
+            // A body, or the next request: the end cannot be waited for behind it.
+            Ok(_) => tokio::time::sleep(RECHECK).await,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// The reading end, as a Pingora session wants it. What a session writes of itself goes nowhere: see [`Outlet`].
+#[derive(Debug)]
+struct Inlet {
+    socket: Socket,
+    meter: Arc<Meter>,
+}
+
+impl AsyncRead for Inlet {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.meter.is_exhausted() {
+            return Poll::Ready(Err(io::Error::other("the head is larger than allowed")));
+        }
+        loop {
+            ready!(self.socket.poll_read_ready(cx))?;
+            match try_recv(&self.socket, buffer) {
+                Ok(read) => {
+                    if read > 0 {
+                        self.meter.count(read);
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Inlet {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(data.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[async_trait]
+impl Shutdown for Inlet {
+    async fn shutdown(&mut self) {}
+}
+
+impl UniqueID for Inlet {
+    fn id(&self) -> UniqueIDType {
+        use std::os::fd::AsRawFd;
+        self.socket.as_raw_fd()
+    }
+}
+
+impl Ssl for Inlet {}
+
+impl Peek for Inlet {}
+
+impl GetTimingDigest for Inlet {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for Inlet {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+
+impl GetSocketDigest for Inlet {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;

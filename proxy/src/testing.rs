@@ -1,0 +1,274 @@
+//! A proxy without sockets: its rooms around a ledger in memory that can be made unreachable, and a clock that tests
+//! can pause.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bivouac_ledger::directory::MemoryDirectory;
+use bivouac_ledger::memory::MemoryLedger;
+use bivouac_ledger::records::{self, Claim, Records, Transition};
+use bivouac_ledger::{Entry, Error, Index, Ledger, LockSession, Op, Transaction};
+use bivouac_protocol::link::{Fence, FromProxy};
+use bivouac_protocol::{
+    FenceTag, Generation, Nonce, Policy, Protocol, Reason, Record, Route, RoutePhase, SessionId, Span,
+    StoredRequest, Term, Timeline,
+};
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::activity::clock::Clock;
+use crate::activity::table::Table;
+use crate::admission::{Admission, Admitted, Parts};
+use crate::hold::Holds;
+use crate::link::outbox::{Outbox, Queue};
+use crate::membership::Membership;
+use crate::metrics::Metrics;
+use crate::refusal::Refusal;
+use crate::routes::Routes;
+use crate::routes::backends::Backends;
+use crate::routes::merge::Over;
+use crate::routes::resolve::Resolver;
+
+pub(crate) const HOLD_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The ledger in memory, behind a wire that can be cut.
+#[derive(Default)]
+pub(crate) struct Wire {
+    ledger: MemoryLedger,
+    pub(crate) cut: AtomicBool,
+    pub(crate) reads: AtomicUsize,
+}
+
+impl Wire {
+    fn check(&self) -> Result<&MemoryLedger, Error> {
+        if self.cut.load(Ordering::SeqCst) {
+            Err(Error::Unavailable("the wire is cut".to_owned()))
+        } else {
+            Ok(&self.ledger)
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Ledger for Wire {
+    async fn read(&self, key: &str) -> Result<Option<Entry>, Error> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        // As over a wire: others run meanwhile.
+        tokio::task::yield_now().await;
+        self.check()?.read(key).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Entry>, Error> {
+        self.check()?.list(prefix).await
+    }
+
+    async fn transact(&self, ops: Vec<Op>) -> Result<Transaction, Error> {
+        self.check()?.transact(ops).await
+    }
+
+    async fn watch(&self, key: &str, index: Index, wait: Duration) -> Result<Option<Entry>, Error> {
+        self.check()?.watch(key, index, wait).await
+    }
+
+    async fn open_session(&self, name: &str, ttl: Duration) -> Result<LockSession, Error> {
+        self.check()?.open_session(name, ttl).await
+    }
+
+    async fn renew_session(&self, session: &LockSession) -> Result<bool, Error> {
+        self.check()?.renew_session(session).await
+    }
+
+    async fn close_session(&self, session: &LockSession) -> Result<(), Error> {
+        self.check()?.close_session(session).await
+    }
+
+    async fn session_lives(&self, session: &LockSession) -> Result<bool, Error> {
+        self.check()?.session_lives(session).await
+    }
+}
+
+/// The proxy's rooms, one session, and one link.
+pub(crate) struct Camp {
+    pub(crate) wire: Arc<Wire>,
+    pub(crate) directory: Arc<MemoryDirectory>,
+    pub(crate) records: Records,
+    pub(crate) table: Arc<Table>,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) admission: Admission,
+    pub(crate) membership: watch::Sender<Membership>,
+    pub(crate) id: SessionId,
+}
+
+impl Camp {
+    pub(crate) fn new() -> Self {
+        let wire = Arc::new(Wire::default());
+        let ledger: Arc<dyn Ledger> = wire.clone();
+        let directory = Arc::new(MemoryDirectory::default());
+        let table = Table::new(Clock::paused(), Arc::new(Outbox::default()), Metrics::new());
+        let routes = Arc::new(Routes::new(table.clone(), Backends::default()));
+        let membership = watch::Sender::new(Membership::Joining);
+        let admission = Admission::new(Parts {
+            table: table.clone(),
+            routes: routes.clone(),
+            resolver: Arc::new(Resolver::new(table.clone(), ledger.clone(), directory.clone())),
+            holds: Holds::new(100, 50, table.metrics.clone()),
+            membership: membership.subscribe(),
+            hold_timeout: HOLD_TIMEOUT,
+        });
+        let records = Records::new(ledger);
+        let camp = Self { wire, directory, records, table, routes, admission, membership, id: SessionId::random() };
+        camp.join();
+        camp
+    }
+
+    pub(crate) fn join(&self) {
+        let (boot, epoch) = ("boot".parse().unwrap(), self.table.begin_epoch());
+        self.membership.send_replace(Membership::Joined { boot, epoch });
+    }
+
+    /// A link whose replica keeps being heard, for as long as the test runs.
+    pub(crate) fn link(&self) -> Queue {
+        let queue = self.table.outbox.open();
+        self.table.outbox.synced(queue.id);
+        let (table, closed) = (self.table.clone(), queue.closed.clone());
+        tokio::spawn(closed.run_until_cancelled_owned(async move {
+            loop {
+                table.outbox.hear(table.clock.now());
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }));
+        self.table.outbox.hear(self.table.clock.now());
+        queue
+    }
+
+    /// The session is claimed, for the first time or again.
+    pub(crate) async fn claim(&self, wake: bool) -> Record {
+        let previous = self.records.read(&self.id).await.unwrap();
+        let claim = Claim {
+            namespace: "default".parse().unwrap(),
+            key: Some("doc".parse().unwrap()),
+            template: "whiteboard".parse().unwrap(),
+            hash: String::new(),
+            request: StoredRequest::default(),
+            policy: Policy {
+                idle_timeout: Span::seconds(30),
+                max_lifetime: None,
+                startup_timeout: Span::seconds(30),
+                stop_grace: Span::seconds(1),
+                wake,
+                port: "http".parse().unwrap(),
+                protocol: Protocol::Http,
+                ready_path: None,
+            },
+            nonce: Nonce::random(),
+            at: Timestamp::now(),
+        };
+        self.records.claim(&self.id, previous.as_ref(), &claim).await.unwrap().unwrap().value
+    }
+
+    async fn change(&self, change: impl Fn(&Record) -> Transition + Send) {
+        self.records.update(&self.id, None, change).await.unwrap();
+    }
+
+    /// Its allocation is pinned.
+    pub(crate) async fn pin(&self) {
+        let pin = |record: &Record| {
+            let allocation = allocation(record.generation).parse().unwrap();
+            records::pinned(record, (record.generation, &record.nonce), &allocation, &Timeline::default())
+        };
+        self.change(pin).await;
+    }
+
+    /// It was ready once.
+    pub(crate) async fn ready(&self) {
+        let seen = Timeline { ready: Some(Timestamp::now()), ..Timeline::default() };
+        self.change(|record| records::ready(record, record.generation, &seen)).await;
+    }
+
+    /// Claimed and pinned at once.
+    pub(crate) async fn run(&self, wake: bool) -> Generation {
+        let generation = self.claim(wake).await.generation;
+        self.pin().await;
+        generation
+    }
+
+    pub(crate) async fn stop(&self, reason: impl Into<Reason>) {
+        let reason = reason.into();
+        self.change(|record| records::stopping(record, &reason, Timestamp::now())).await;
+    }
+
+    pub(crate) async fn end(&self, reason: impl Into<Reason>) {
+        let reason = reason.into();
+        let seen = Timeline::default();
+        self.change(|record| records::ended(record, record.generation, &reason, &seen, Timestamp::now())).await;
+    }
+
+    pub(crate) fn route(&self, generation: u64, phase: RoutePhase) -> Route {
+        Route {
+            session: self.id.clone(),
+            generation: Generation(generation),
+            allocation: allocation(Generation(generation)).parse().unwrap(),
+            port: "http".parse().unwrap(),
+            address: ([127, 0, 0, 1], 20_000 + u16::try_from(generation).unwrap()).into(),
+            protocol: Protocol::Http,
+            phase,
+        }
+    }
+
+    pub(crate) fn push(&self, generation: u64, phase: RoutePhase) {
+        assert!(self.routes.push(self.route(generation, phase)));
+    }
+
+    pub(crate) fn retract(&self, generation: u64, ended: bool, reason: impl Into<Reason>) {
+        let over = Over { generation: Generation(generation), ended, reason: Some(reason.into()), wake: false };
+        self.routes.retract(&self.id, &over);
+    }
+
+    pub(crate) fn fence_order(&self, generation: u64, attempt: u64) -> Fence {
+        Fence { session: self.id.clone(), generation: Generation(generation), tag: tag(attempt), min_idle_ms: 0 }
+    }
+
+    /// A request whose client stays.
+    pub(crate) async fn admit(&self) -> Result<Admitted, Refusal> {
+        Ok(self.admission.admit(&self.id, pending()).await?.expect("the client is still there"))
+    }
+
+    /// A request that goes on by itself.
+    pub(crate) fn admitting(&self) -> tokio::task::JoinHandle<Result<Generation, Refusal>> {
+        let (admission, id) = (self.admission.clone(), self.id.clone());
+        tokio::spawn(async move {
+            let admitted = admission.admit(&id, pending()).await?.expect("the client is still there");
+            Ok(admitted.route.generation)
+        })
+    }
+
+    pub(crate) fn cut_wire(&self, cut: bool) {
+        self.wire.cut.store(cut, Ordering::SeqCst);
+    }
+}
+
+pub(crate) fn tag(attempt: u64) -> FenceTag {
+    FenceTag { term: Term(7), attempt }
+}
+
+fn allocation(generation: Generation) -> String {
+    format!("alloc-{generation}")
+}
+
+/// Lets everything that can run do so, and this much time pass.
+pub(crate) async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
+/// What was said on the link since the last time, activity apart.
+pub(crate) fn said(queue: &mut Queue) -> Vec<FromProxy> {
+    let mut said = Vec::new();
+    while let Ok(message) = queue.messages.try_recv() {
+        if !matches!(message, FromProxy::Activity(_)) {
+            said.push(message);
+        }
+    }
+    said
+}

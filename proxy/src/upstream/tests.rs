@@ -1,0 +1,74 @@
+use bivouac_protocol::{Protocol, RoutePhase};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+
+use super::*;
+
+fn route(address: SocketAddr, allocation: &str, generation: u64) -> Arc<Route> {
+    Arc::new(Route {
+        session: "abcdefghijklmnop2345".parse().unwrap(),
+        generation: Generation(generation),
+        allocation: allocation.parse().unwrap(),
+        port: "http".parse().unwrap(),
+        address,
+        protocol: Protocol::Http,
+        phase: RoutePhase::Ready,
+    })
+}
+
+async fn connected() -> (Wire, TcpStream, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (ours, theirs) = tokio::join!(connect(address, Duration::from_secs(2)), listener.accept());
+    (ours.unwrap_or_else(|error| panic!("{error:?}")).wire, theirs.unwrap().0, address)
+}
+
+#[tokio::test]
+async fn a_kept_connection_serves_its_own_allocation_only() {
+    let (wire, _theirs, address) = connected().await;
+    let pool = Pool::default();
+    pool.keep(&route(address, "a1", 1), wire);
+    assert!(pool.take(&route(address, "a2", 1), true).is_none());
+    assert!(pool.take(&route(address, "a1", 2), true).is_none());
+    assert!(pool.take(&route(address, "a1", 1), true).is_some_and(|backend| backend.reused));
+    assert!(pool.take(&route(address, "a1", 1), true).is_none());
+}
+
+#[tokio::test]
+async fn a_connection_with_anything_on_it_is_not_used_again() {
+    for close in [false, true] {
+        let (wire, mut theirs, address) = connected().await;
+        let socket = wire.outlet.socket().clone();
+        let pool = Pool::default();
+        pool.keep(&route(address, "a1", 1), wire);
+        if close {
+            drop(theirs);
+        } else {
+            theirs.write_all(b"HTTP/1.1 408 Late\r\n\r\n").await.unwrap();
+        }
+        socket.readable().await.unwrap();
+        assert!(pool.take(&route(address, "a1", 1), true).is_none());
+    }
+}
+
+#[tokio::test]
+async fn what_a_backend_has_closed_is_swept() {
+    let (wire, theirs, address) = connected().await;
+    let socket = wire.outlet.socket().clone();
+    let pool = Pool::default();
+    pool.keep(&route(address, "a1", 1), wire);
+    pool.sweep();
+    assert_eq!(pool.len(), 1);
+    drop(theirs);
+    socket.readable().await.unwrap();
+    pool.sweep();
+    assert_eq!(pool.len(), 0);
+}
+
+#[tokio::test]
+async fn a_port_without_a_listener_refuses() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    assert_eq!(connect(address, Duration::from_secs(2)).await.err(), Some(ConnectError::Refused));
+}
