@@ -28,6 +28,7 @@ pub(crate) enum Code {
     MethodNotAllowed,
     LedgerUnavailable,
     ClusterUnavailable,
+    SessionEnding,
     WaitTimeout,
     StartFailed,
     Internal,
@@ -68,6 +69,9 @@ impl Code {
                 "method_not_allowed",
                 "The method is not one of this resource",
             ),
+            Self::SessionEnding => {
+                (StatusCode::SERVICE_UNAVAILABLE, "session_ending", "The session is still ending")
+            }
             Self::LedgerUnavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "ledger_unavailable", "The ledger does not answer")
             }
@@ -144,7 +148,7 @@ impl IntoResponse for Problem {
             Code::Unauthenticated => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Code::LedgerUnavailable | Code::ClusterUnavailable => {
+            Code::LedgerUnavailable | Code::ClusterUnavailable | Code::SessionEnding => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}
@@ -181,6 +185,11 @@ impl From<CommandError> for Problem {
             CommandError::OtherTemplate(other) => Self::new(
                 Code::TemplateMismatch,
                 format!("The key's session was made from template {other}: spawn that, use another key, or stop the session first."),
+            ),
+            CommandError::StillEnding => Self::new(
+                Code::SessionEnding,
+                "The key's last session has not ended yet; try again in a moment. If its node is not reachable, it ends \
+                 once the node is back.",
             ),
             CommandError::Unknown => unknown_session(),
             CommandError::TemplateDisabled(detail) => Self::new(Code::TemplateDisabled, detail),

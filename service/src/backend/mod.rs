@@ -174,6 +174,9 @@ pub trait Backend: Send + Sync + 'static {
     /// Whether the backend answers: `Err` says what is wrong, for `/readyz`.
     async fn health(&self) -> Result<(), Unavailable>;
 
+    /// Whether an allocation, of whatever job, was reported complete or failed by its own client.
+    async fn is_over(&self, allocation: &str) -> Result<bool, Unavailable>;
+
     /// The record that a run was started from, if the run is live and tells it: for a record that was lost.
     async fn recall(&self, run: &Run) -> Result<Option<Record>, Unavailable>;
 

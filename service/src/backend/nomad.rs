@@ -237,6 +237,13 @@ impl Backend for NomadBackend {
         Ok(())
     }
 
+    async fn is_over(&self, allocation: &str) -> Result<bool, Unavailable> {
+        // One that is not there any more was collected, which Nomad does only with what is over; but so does a token
+        // that may not see it look. That is no positive report.
+        let allocation = self.client.allocation(allocation).await.map_err(unavailable)?;
+        Ok(allocation.is_some_and(|allocation| status::is_over(&allocation)))
+    }
+
     async fn recall(&self, run: &Run) -> Result<Option<Record>, Unavailable> {
         let look = self.look(run).await.map_err(unavailable)?;
         let live =

@@ -230,6 +230,10 @@ impl Backend for ProcessBackend {
             .map_err(|error| Unavailable(format!("{} cannot be removed: {error}", folder.display())))
     }
 
+    async fn is_over(&self, _: &str) -> Result<bool, Unavailable> {
+        Ok(false) // proxies are no allocations here
+    }
+
     async fn recall(&self, _: &Run) -> Result<Option<Record>, Unavailable> {
         Ok(None) // the ledger of this mode lives and dies with the processes
     }

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bivouac_ledger::LockSession;
 use bivouac_ledger::leader::{self, Leadership};
+use bivouac_protocol::BootId;
 use bivouac_protocol::member::{Member, RemovalCause};
 use jiff::Timestamp;
 use tokio::time::{Instant, interval, sleep};
@@ -12,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::Outside;
 use super::supervisor::News;
-use bivouac_ledger::LockSession;
 
 /// Longest blocking read.
 const WAIT: Duration = Duration::from_secs(30);
@@ -100,36 +101,50 @@ pub(super) async fn follow_members(outside: Arc<Outside>) {
     }
 }
 
-/// Removes proxies that were silent for long and whose Consul session is gone. Any replica may: the rule is the same
-/// everywhere, and a proxy that lives after all joins again.
-pub(super) async fn presume_dead(outside: Arc<Outside>) {
-    let Some(patience) = outside.settings.presume_dead_after else { return };
-    let mut silent_since: HashMap<bivouac_protocol::BootId, Instant> = HashMap::new();
-    let mut ticks = interval((patience / 4).clamp(Duration::from_secs(1), Duration::from_secs(30)));
+/// How often the members that are not heard are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Removes proxies that are known to be dead, or presumed so. Any replica may: the rules are the same everywhere, and a
+/// proxy that lives after all joins again.
+pub(super) async fn remove_the_dead(outside: Arc<Outside>) {
+    let mut silent_since: HashMap<BootId, Instant> = HashMap::new();
+    let mut ticks = interval(LOOK_EVERY);
     loop {
         ticks.tick().await;
         let Ok(members) = outside.members.list().await else { continue };
+        silent_since.retain(|boot, _| members.iter().any(|member| member.boot == *boot));
         for member in members {
-            if session_lives(&outside, &member).await != Some(false) || outside.is_heard(&member.boot).await {
+            if outside.is_heard(&member.boot).await {
                 silent_since.remove(&member.boot);
                 continue;
             }
             let since = *silent_since.entry(member.boot.clone()).or_insert_with(Instant::now);
-            if since.elapsed() < patience {
-                continue;
-            }
-            match outside.members.remove(&member.boot, RemovalCause::PresumedDead, Timestamp::now()).await {
-                Ok(_) => tracing::warn!(proxy.boot = %member.boot, "A proxy that was silent for long is presumed dead."),
-                Err(error) => tracing::warn!(proxy.boot = %member.boot, %error, "A silent proxy is not removed yet."),
+            if let Some(cause) = cause_of_death(&outside, &member, since).await {
+                remove(&outside, &member.boot, cause).await;
             }
         }
     }
 }
 
-/// `None`: the ledger does not say.
-async fn session_lives(outside: &Outside, member: &Member) -> Option<bool> {
-    match &member.session {
-        Some(session) => outside.ledger.session_lives(&LockSession(session.clone())).await.ok(),
-        None => Some(false),
+/// The rule by which a silent member is removed, if one applies.
+async fn cause_of_death(outside: &Outside, member: &Member, silent_since: Instant) -> Option<RemovalCause> {
+    if let Some(allocation) = &member.allocation
+        && outside.backend.is_over(allocation).await.is_ok_and(|over| over)
+    {
+        return Some(RemovalCause::AllocationOver);
+    }
+    let patience = outside.settings.presume_dead_after?;
+    // Another replica may hear it, or it may be cut off from all of them and serve: its Consul session tells.
+    let lives = match &member.session {
+        Some(session) => outside.ledger.session_lives(&LockSession(session.clone())).await.ok()?,
+        None => false,
+    };
+    (!lives && silent_since.elapsed() >= patience).then_some(RemovalCause::PresumedDead)
+}
+
+async fn remove(outside: &Outside, boot: &BootId, cause: RemovalCause) {
+    match outside.members.remove(boot, cause, Timestamp::now()).await {
+        Ok(_) => tracing::warn!(proxy.boot = %boot, ?cause, "A silent proxy is removed from the members."),
+        Err(error) => tracing::warn!(proxy.boot = %boot, %error, "A silent proxy is not removed yet."),
     }
 }

@@ -145,7 +145,7 @@ impl SessionService {
         let following = TaskTracker::new();
         following.spawn(leadership::lead(Arc::clone(&outside), self.replica, shutdown.clone()));
         following.spawn(until(shutdown.clone(), leadership::follow_members(Arc::clone(&outside))));
-        following.spawn(until(shutdown.clone(), leadership::presume_dead(Arc::clone(&outside))));
+        following.spawn(until(shutdown.clone(), leadership::remove_the_dead(Arc::clone(&outside))));
         following.spawn(until(shutdown.clone(), spawning::learn_all(Arc::clone(&outside))));
         following.spawn(until(shutdown.clone(), spawning::observe(Arc::clone(&outside))));
         let supervisor = Supervisor::new(Arc::clone(&outside));

@@ -41,6 +41,9 @@ pub enum CommandError {
     /// The key's live session was made from another template.
     #[error("the key's live session was made from template {0}")]
     OtherTemplate(String),
+    /// The key's predecessor has not ended in time.
+    #[error("the session's predecessor is still ending")]
+    StillEnding,
     /// No such session.
     #[error("no such session")]
     Unknown,
@@ -90,8 +93,7 @@ impl Sessions {
                 }
                 Some(held) if held.value.phase == Phase::Stopping => {
                     if begun.elapsed() > PREDECESSOR {
-                        let what = "the session's predecessor is still ending; try again later";
-                        return Err(CommandError::Unavailable(what.to_owned()));
+                        return Err(CommandError::StillEnding);
                     }
                     let wait = Duration::from_secs(1);
                     self.outside.ledger.watch(&records::key(&spec.id), held.index, wait).await?;

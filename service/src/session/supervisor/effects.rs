@@ -212,6 +212,8 @@ impl Doing {
         let template = self.outside.templates.get(&record.template).cloned();
         let template =
             template.ok_or_else(|| StartError::Refused(format!("there is no template {} any more", record.template)))?;
+        // A wake starts a stored request, and today's template may permit less than the one it was checked against.
+        crate::spec::limits::check(&record.request, &template).map_err(|why| StartError::Refused(why.to_string()))?;
         let start = Start {
             session: self.id.clone(),
             record: Arc::new(record.clone()),
