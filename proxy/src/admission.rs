@@ -1,7 +1,8 @@
 //! Whether, and where to, a request may go: guard first, then route, then the record, with a wait wherever waiting helps.
 //!
-//! [`visit`] is the way of one request; [`standing`] is what a record means for it.
+//! [`visit`] is the way of one request, [`look`] each of its looks; [`standing`] is what a record means for it.
 
+mod look;
 pub(crate) mod standing;
 mod visit;
 
@@ -19,7 +20,7 @@ use crate::activity::entry::State;
 use crate::activity::table::{Entered, Open, Table};
 use crate::hold::Holds;
 use crate::membership::Membership;
-use crate::metrics::{Metrics, Resolution};
+use crate::metrics::Metrics;
 use crate::refusal::Refusal;
 use crate::routes::Routes;
 use crate::routes::resolve::Resolver;
@@ -87,7 +88,7 @@ impl Admission {
         if let Entered::Open(open) = &entered
             && let Some(route) = inner.known_route(open)
         {
-            inner.parts.table.metrics.resolved(Resolution::Hit);
+            inner.parts.table.metrics.hit();
             return Ok(self.admitted(entered, route));
         }
         tokio::select! {
@@ -191,7 +192,8 @@ impl Admitted {
             return Ok(false);
         }
         self.refused += 1;
-        let backoff = (Duration::from_millis(10) * 2u32.saturating_pow(self.refused.min(16))).min(LONGEST_BACKOFF);
+        let backoff =
+            (Duration::from_millis(10) * 2u32.saturating_pow(self.refused.min(16))).min(LONGEST_BACKOFF);
         parts.routes.forget(&self.route);
         parts.resolver.forget_place(&self.route).await;
         let mut visit = Visit::new(&self.inner, &self.route.session, Entered::Open(open)).until(give_up);

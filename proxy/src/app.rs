@@ -186,7 +186,12 @@ impl Proxy {
 }
 
 impl House {
-    fn new(config: Config, listen: SocketAddr, ledger: Arc<dyn Ledger>, directory: Arc<dyn Directory>) -> Self {
+    fn new(
+        config: Config,
+        listen: SocketAddr,
+        ledger: Arc<dyn Ledger>,
+        directory: Arc<dyn Directory>,
+    ) -> Self {
         let metrics = Metrics::new();
         let table = Table::new(Clock::Boot, Arc::new(Outbox::default()), metrics.clone());
         let routes = Arc::new(Routes::new(table.clone(), config.backends.clone()));
@@ -222,7 +227,10 @@ impl House {
     async fn drain(&self, connections: &TaskTracker) {
         connections.close();
         if timeout(self.config.drain_timeout, connections.wait()).await.is_err() {
-            tracing::info!(connections = connections.len(), "The drain timeout is over: open connections are cut.");
+            tracing::info!(
+                connections = connections.len(),
+                "The drain timeout is over: open connections are cut."
+            );
             self.admission.close();
             self.admission.cut_all();
             let _ = timeout(CUT_WITHIN, connections.wait()).await;
@@ -236,7 +244,10 @@ impl House {
         let open = table.open();
         if open > 0 {
             // The lock of this boot is freed with the process: the next one on this host removes it.
-            tracing::warn!(open, "The proxy ends with open connections; it stays a member until it is removed.");
+            tracing::warn!(
+                open,
+                "The proxy ends with open connections; it stays a member until it is removed."
+            );
             return;
         }
         table.outbox.broadcast(&FromProxy::Goodbye);

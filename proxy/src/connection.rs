@@ -21,7 +21,7 @@ use crate::headers::{Forwarded, Persistence, Trace};
 use crate::listener::Gateway;
 use crate::page::{self, Audience};
 use crate::refusal::Refusal;
-use crate::stream::{Meter, Outlet, Wire, try_recv};
+use crate::stream::{Meter, Outlet, Wire, is_quiet, try_recv};
 
 /// How long a client is waited for once everything was said.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -64,7 +64,8 @@ pub(crate) async fn run(gateway: Arc<Gateway>, stream: TcpStream, address: IpAdd
                 client.gateway.tracker.spawn(tunnel.run());
                 return;
             }
-            Next::Linger => return linger(&client.outlet).await,
+            Next::Close if is_quiet(client.outlet.socket()) => return,
+            Next::Close | Next::Linger => return linger(&client.outlet).await,
             Next::BreakOff => return break_off(&mut client.outlet).await,
         }
     }

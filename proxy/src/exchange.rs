@@ -6,8 +6,6 @@ mod relay;
 mod respond;
 mod upload;
 
-use std::time::Duration;
-
 use bivouac_protocol::SessionId;
 use bytes::BytesMut;
 use http::{Version, header};
@@ -22,7 +20,7 @@ use crate::head::{self, Plan};
 use crate::headers::{Persistence, Trace};
 use crate::host::{self, HostError};
 use crate::page::{self, Audience};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, START_PAGE_REFRESH};
 use crate::stream::gone;
 use crate::tunnel::Tunnel;
 use crate::upstream::{self, Backend, ConnectError};
@@ -32,6 +30,8 @@ use relay::{RelayError, Relayed};
 pub(crate) enum Next {
     /// With its next request.
     Again(ReusableHttpStream),
+    /// Not at all: both have said everything.
+    Close,
     /// Everything was said; the client may still be sending.
     Linger,
     /// Not at all: what the client has must not pass for a whole response.
@@ -82,7 +82,7 @@ async fn forward(client: &mut Client, request: &mut HttpSession, trace: &Trace) 
     let mut may_reuse = true;
     loop {
         let repeatable = head::is_idempotent(&request.req_header().method) && request.is_body_empty();
-        let backend = connect(client, &mut admitted, may_reuse, repeatable).await?;
+        let backend = connect(client, &mut admitted, plan, may_reuse, repeatable).await?;
         match relay::relay(client, request, backend, &admitted, plan, trace).await {
             Ok(Relayed::Response(persistence)) => return Ok(Served::Response(persistence)),
             Ok(Relayed::Switched(switch)) => {
@@ -105,25 +105,30 @@ fn target(head: &RequestHeader, domain: &str) -> Result<SessionId, Refusal> {
     })
 }
 
-/// Waits to be let in. A browser is not kept waiting in front of a blank page: after a second it gets one that asks
-/// again.
+/// Waits to be let in.
 async fn admit(client: &Client, session: &SessionId, plan: Plan) -> Result<Admitted, Failure> {
     let admitting = client.gateway.admission.admit(session, gone(client.outlet.socket()));
-    let admitted = if plan.navigation {
-        match tokio::time::timeout(client.gateway.limits.page_after, admitting).await {
-            Ok(admitted) => admitted,
-            Err(_) => return Err(Refusal::StillStarting { retry_after: Duration::ZERO }.into()),
-        }
-    } else {
-        admitting.await
-    };
-    admitted?.ok_or(Failure::Broken)
+    patiently(client, plan, admitting).await?.ok_or(Failure::Broken)
+}
+
+/// A browser is not kept waiting in front of a blank page: after a second it gets one that asks again.
+async fn patiently<T>(
+    client: &Client,
+    plan: Plan,
+    waiting: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
+    if !plan.navigation {
+        return waiting.await;
+    }
+    let waited = tokio::time::timeout(client.gateway.limits.page_after, waiting).await;
+    waited.unwrap_or(Err(Refusal::StillStarting { retry_after: START_PAGE_REFRESH }))
 }
 
 /// A connection to the session's backend: kept, if there is one that this request may use, else new.
 async fn connect(
     client: &Client,
     admitted: &mut Admitted,
+    plan: Plan,
     may_reuse: bool,
     repeatable: bool,
 ) -> Result<Backend, Failure> {
@@ -133,9 +138,14 @@ async fn connect(
         }
         match upstream::connect(admitted.route.address, client.gateway.limits.connect_timeout).await {
             Ok(backend) => return Ok(backend),
-            Err(ConnectError::Refused) if admitted.reroute(gone(client.outlet.socket())).await? => {}
+            Err(ConnectError::Refused) => {
+                let rerouting = admitted.reroute(gone(client.outlet.socket()));
+                if !patiently(client, plan, rerouting).await? {
+                    return Err(Refusal::BackendUnreachable.into());
+                }
+            }
             Err(ConnectError::Timeout) => return Err(Refusal::BackendTimeout.into()),
-            Err(_) => return Err(Refusal::BackendUnreachable.into()),
+            Err(ConnectError::Failed) => return Err(Refusal::BackendUnreachable.into()),
         }
     }
 }
@@ -173,9 +183,10 @@ fn persistence(client: &Client, request: &HttpSession) -> Persistence {
     }
 }
 
-async fn go_on(request: HttpSession, persistence: Persistence) -> Next {
+async fn go_on(mut request: HttpSession, persistence: Persistence) -> Next {
     if persistence == Persistence::Close {
-        return Next::Linger;
+        let said_all = request.is_body_done() && request.get_header(header::UPGRADE).is_none();
+        return if said_all { Next::Close } else { Next::Linger };
     }
     match request.reuse().await {
         Ok(Some(connection)) => Next::Again(connection),

@@ -6,29 +6,29 @@
 //!             activity ◀─┘  └─ routes ◀─ link (pushed) · resolve (record + directory)
 //! ```
 
-pub mod activity;
-mod admission;
-mod upstream;
-mod tunnel;
-mod stream;
-mod page;
-mod listener;
-mod host;
-mod headers;
-mod head;
-mod framing;
-mod exchange;
-mod connection;
 mod access;
-mod refusal;
+pub mod activity;
 mod admin;
+mod admission;
 mod app;
+mod connection;
+mod exchange;
+mod framing;
+mod head;
+mod headers;
 mod hold;
+mod host;
 mod lift;
 mod link;
+mod listener;
 mod membership;
 mod metrics;
+mod page;
+mod refusal;
 mod routes;
+mod stream;
+mod tunnel;
+mod upstream;
 
 #[cfg(test)]
 mod testing;

@@ -46,7 +46,9 @@ impl Lifter {
                     let standing = Standing::of(record.as_ref().map(|record| &record.value));
                     conclude(&self.routes, session, fenced.generation, &standing);
                 }
-                Ok(Err(error)) => tracing::debug!(session.id = %session, %error, "A fence cannot be lifted yet."),
+                Ok(Err(error)) => {
+                    tracing::debug!(session.id = %session, %error, "A fence cannot be lifted yet.")
+                }
                 Err(_) => tracing::debug!(session.id = %session, "A fence cannot be lifted yet: no answer."),
             }
             tokio::time::sleep(PAUSE).await;

@@ -82,9 +82,7 @@ impl Gateway {
 /// Accepts connections until shutdown. Requests that run then are answered, tunnels live on: the tracker's owner waits
 /// for them as long as it likes.
 pub(crate) async fn serve(listener: TcpListener, gateway: Arc<Gateway>) {
-    // Linux hands these options down to every accepted connection: two system calls here spare five on each.
-    let socket = SockRef::from(&listener);
-    if let Err(error) = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_keepalive(&TCP_KEEPALIVE)) {
+    if let Err(error) = prepare(&listener) {
         tracing::warn!(%error, "The listener's TCP options could not be set; vanished clients may stay unnoticed.");
     }
     gateway.tracker.spawn(sweep(gateway.clone()));
@@ -98,6 +96,14 @@ pub(crate) async fn serve(listener: TcpListener, gateway: Arc<Gateway>) {
             },
         }
     }
+}
+
+/// Sets what every connection needs. Linux hands these options down from the listener: a few system calls here spare as
+/// many on each connection.
+fn prepare(listener: &TcpListener) -> io::Result<()> {
+    let socket = SockRef::from(listener);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TCP_KEEPALIVE)
 }
 
 fn take(gateway: &Arc<Gateway>, stream: TcpStream) {
@@ -118,5 +124,22 @@ async fn sweep(gateway: Arc<Gateway>) {
     let mut ticks = tokio::time::interval(SWEEP);
     while gateway.shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         gateway.pool.sweep();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn accepted_connections_have_the_listeners_options() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        prepare(&listener).unwrap();
+        let (_client, accepted) =
+            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let accepted = accepted.unwrap().0;
+        let socket = SockRef::from(&accepted);
+        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bivouac_ledger::members::{self, Members};
-use bivouac_ledger::{Error, Ledger, LockSession, Op};
+use bivouac_ledger::{Error, Ledger, LockSession, Op, Transaction};
 use bivouac_protocol::BootId;
 use bivouac_protocol::member::{Member, RemovalCause};
 use jiff::Timestamp;
@@ -105,7 +105,8 @@ impl Keeper {
         let dead = BootLock::take_dead(&self.identity.boots)?;
         let lock = BootLock::create(&self.identity.boots, &BootId::random())?;
         let earlier = self.seat.lock().take();
-        let gone: Vec<_> = dead.iter().chain(earlier.iter().map(|seat| &seat.lock)).map(|lock| lock.boot.clone()).collect();
+        let gone: Vec<_> =
+            dead.iter().chain(earlier.iter().map(|seat| &seat.lock)).map(|lock| lock.boot.clone()).collect();
         let session = loop {
             match self.try_join(&lock.boot, &gone).await {
                 Ok(session) => break session,
@@ -147,6 +148,7 @@ impl Keeper {
             pid: std::process::id(),
             allocation: self.identity.allocation.clone(),
             session: Some(session.0.clone()),
+            vouched_at: None,
             joined_at: Timestamp::now(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
@@ -231,10 +233,16 @@ impl Keeper {
     async fn replace_session(&self, boot: &BootId) -> Result<(), Error> {
         let key = members::key(boot);
         let Some(own) = self.ledger.read(&key).await? else { return Ok(()) };
-        let session = self.open_session(boot).await?;
         let corrupt = |error: serde_json::Error| Error::Corrupt { key: key.clone(), detail: error.to_string() };
-        let value = serde_json::to_vec_pretty(&self.document(boot, &session)).map_err(corrupt)?;
-        self.ledger.transact(vec![Op::Put { key: key.clone(), value, index: own.index }]).await?;
+        let document: Member = serde_json::from_slice(&own.value).map_err(corrupt)?;
+        let session = self.open_session(boot).await?;
+        let document = Member { session: Some(session.0.clone()), ..document };
+        let value = serde_json::to_vec_pretty(&document).map_err(corrupt)?;
+        let put = Op::Put { key: key.clone(), value, index: own.index };
+        if let Transaction::Refused(_) = self.ledger.transact(vec![put]).await? {
+            // Somebody vouched for this proxy meanwhile: the next round tries again.
+            return self.ledger.close_session(&session).await;
+        }
         if let Some(seat) = self.seat.lock().as_mut() {
             seat.session = session;
         }
@@ -244,7 +252,9 @@ impl Keeper {
     /// Leaves for good: nothing is open here, and nothing will be.
     pub(crate) async fn leave(&self) {
         let Some(seat) = self.seat.lock().take() else { return };
-        if let Err(error) = self.members.remove(&seat.lock.boot, RemovalCause::Goodbye, Timestamp::now()).await {
+        if let Err(error) =
+            self.members.remove(&seat.lock.boot, RemovalCause::Goodbye, Timestamp::now()).await
+        {
             // The lock file stays: the next boot on this host removes this one.
             tracing::warn!(%error, "The proxy could not leave the members.");
             return;

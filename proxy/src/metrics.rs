@@ -27,6 +27,8 @@ struct Inner {
     served_unconfirmed: Counter,
     fences: Family<Fences, Counter>,
     knocks: Counter,
+    /// The only one that is counted with each request: looked up once.
+    hits: Counter,
     resolutions: Family<Resolutions, Counter>,
 }
 
@@ -61,7 +63,7 @@ struct Resolutions {
 
 /// How a look-up that asked record or directory ended; a route that was known already is a hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum Resolution {
+enum Resolution {
     /// The known route was good.
     Hit,
     /// The record was read.
@@ -92,6 +94,7 @@ impl Metrics {
         registry.register("knocks", "Requests that arrived at a fence and knocked", knocks.clone());
         let resolutions = Family::<Resolutions, Counter>::default();
         registry.register("resolutions", "Look-ups of a session by their result", resolutions.clone());
+        let hits = Counter::clone(&resolutions.get_or_create(&Resolutions { result: Resolution::Hit }));
         Self(Arc::new(Inner {
             registry,
             open,
@@ -102,6 +105,7 @@ impl Metrics {
             served_unconfirmed,
             fences,
             knocks,
+            hits,
             resolutions,
         }))
     }
@@ -167,7 +171,14 @@ impl Metrics {
         self.0.knocks.inc();
     }
 
-    pub(crate) fn resolved(&self, result: Resolution) {
+    /// The known route was good.
+    pub(crate) fn hit(&self) {
+        self.0.hits.inc();
+    }
+
+    /// The record was read, or could not be.
+    pub(crate) fn looked_up(&self, answered: bool) {
+        let result = if answered { Resolution::Miss } else { Resolution::Unreachable };
         self.0.resolutions.get_or_create(&Resolutions { result }).inc();
     }
 }

@@ -7,7 +7,7 @@ use http::StatusCode;
 
 /// Why a request is not served.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// The request itself is malformed; the text says how.
     BadRequest(&'static str),
     /// Its head has more bytes than we read.
@@ -48,8 +48,7 @@ pub(crate) const START_PAGE_REFRESH: Duration = Duration::from_secs(1);
 
 impl Refusal {
     /// The stable code, the same in JSON, in HTML and in a close frame's reason.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::BadRequest(_) => "bad_request",
             Self::HeadTooLarge => "head_too_large",
@@ -70,8 +69,7 @@ impl Refusal {
     }
 
     /// The HTTP status.
-    #[must_use]
-    pub fn status(&self) -> StatusCode {
+    pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -88,8 +86,7 @@ impl Refusal {
     }
 
     /// What happened, in a few words.
-    #[must_use]
-    pub fn title(&self) -> &'static str {
+    pub(crate) fn title(&self) -> &'static str {
         match self {
             Self::BadRequest(_) => "This request cannot be read",
             Self::HeadTooLarge => "This request's head is too large",
@@ -110,8 +107,7 @@ impl Refusal {
     }
 
     /// What to do about it.
-    #[must_use]
-    pub fn advice(&self) -> &'static str {
+    pub(crate) fn advice(&self) -> &'static str {
         match self {
             Self::BadRequest(why) => why,
             Self::HeadTooLarge => "Send fewer or shorter header fields.",
@@ -138,8 +134,7 @@ impl Refusal {
     }
 
     /// Why the session ended, where that is what happened.
-    #[must_use]
-    pub fn reason(&self) -> Option<&Reason> {
+    pub(crate) fn reason(&self) -> Option<&Reason> {
         match self {
             Self::Ended(reason) | Self::StartFailed(reason) => reason.as_ref(),
             _ => None,
@@ -147,8 +142,7 @@ impl Refusal {
     }
 
     /// When to try again, where trying again helps; whole seconds, at least one.
-    #[must_use]
-    pub fn retry_after(&self) -> Option<u64> {
+    pub(crate) fn retry_after(&self) -> Option<u64> {
         match self {
             Self::StillStarting { retry_after } => Some(retry_after.as_secs().max(1)),
             Self::TooManyWaiting | Self::Unresolvable | Self::BackendUnreachable | Self::Draining => Some(1),
@@ -159,7 +153,6 @@ impl Refusal {
 
 /// How a WebSocket is closed under which the session was stopped: close code and reason text. `None`: the proxy itself
 /// has to end.
-#[must_use]
 pub(crate) fn close_code(reason: Option<&Reason>) -> (u16, &'static str) {
     const GOING_AWAY: u16 = 1001;
     const ENDED: u16 = 4410;

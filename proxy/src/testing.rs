@@ -118,7 +118,8 @@ impl Camp {
             hold_timeout: HOLD_TIMEOUT,
         });
         let records = Records::new(ledger);
-        let camp = Self { wire, directory, records, table, routes, admission, membership, id: SessionId::random() };
+        let camp =
+            Self { wire, directory, records, table, routes, admission, membership, id: SessionId::random() };
         camp.join();
         camp
     }
@@ -202,7 +203,8 @@ impl Camp {
     pub(crate) async fn end(&self, reason: impl Into<Reason>) {
         let reason = reason.into();
         let seen = Timeline::default();
-        self.change(|record| records::ended(record, record.generation, &reason, &seen, Timestamp::now())).await;
+        self.change(|record| records::ended(record, record.generation, &reason, &seen, Timestamp::now()))
+            .await;
     }
 
     pub(crate) fn route(&self, generation: u64, phase: RoutePhase) -> Route {
@@ -222,12 +224,18 @@ impl Camp {
     }
 
     pub(crate) fn retract(&self, generation: u64, ended: bool, reason: impl Into<Reason>) {
-        let over = Over { generation: Generation(generation), ended, reason: Some(reason.into()), wake: false };
+        let over =
+            Over { generation: Generation(generation), ended, reason: Some(reason.into()), wake: false };
         self.routes.retract(&self.id, &over);
     }
 
     pub(crate) fn fence_order(&self, generation: u64, attempt: u64) -> Fence {
-        Fence { session: self.id.clone(), generation: Generation(generation), tag: tag(attempt), min_idle_ms: 0 }
+        Fence {
+            session: self.id.clone(),
+            generation: Generation(generation),
+            tag: tag(attempt),
+            min_idle_ms: 0,
+        }
     }
 
     /// A request whose client stays.

@@ -21,7 +21,7 @@ use crate::listener::TCP_KEEPALIVE;
 use crate::refusal::close_code;
 use crate::stream::{Socket, try_recv};
 use frames::FrameCursor;
-use pump::Pump;
+use pump::{Pump, State};
 
 /// Once one side has ended, the other may be silent for so long: some never notice, and would keep their session alive
 /// for nobody.
@@ -76,7 +76,7 @@ impl Tunnel {
         let cut = {
             let mut cut = pin!(admitted.cut());
             poll_fn(|cx| {
-                if both_ended(&mut to_backend, &mut to_client, &mut silence, cx).is_ready() {
+                if poll_both(&mut to_backend, &mut to_client, &mut silence, cx).is_ready() {
                     return Poll::Ready(None);
                 }
                 cut.as_mut().poll(cx).map(Some)
@@ -91,31 +91,34 @@ impl Tunnel {
     }
 }
 
-/// Moves bytes in both directions; ready when both have ended, or one of them broke.
-fn both_ended(
+/// Moves bytes in both directions; ready when nothing more will be.
+fn poll_both(
     to_backend: &mut Pump,
     to_client: &mut Pump,
     silence: &mut Option<Pin<Box<Sleep>>>,
     cx: &mut Context<'_>,
 ) -> Poll<()> {
     let before = (to_backend.moved(), to_client.moved());
-    let ended = (to_backend.poll(cx), to_client.poll(cx));
-    match ended {
-        (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(()),
-        (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => {
-            // As it would be without us: the side that is left learns that this was no clean end.
-            to_backend.break_off();
-            to_client.break_off();
-            return Poll::Ready(());
+    let polled = (to_backend.poll(cx), to_client.poll(cx));
+    let states = [to_backend.state(), to_client.state()];
+    let ended = match polled {
+        _ if states.contains(&State::Broken) => Poll::Ready(()),
+        (Poll::Pending, Poll::Pending) => Poll::Pending,
+        (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(()),
+        _ => {
+            let silence = silence.get_or_insert_with(|| Box::pin(tokio::time::sleep(HALF_CLOSED_SILENCE)));
+            if before != (to_backend.moved(), to_client.moved()) {
+                silence.as_mut().reset(Instant::now() + HALF_CLOSED_SILENCE);
+            }
+            silence.as_mut().poll(cx)
         }
-        (Poll::Pending, Poll::Pending) => return Poll::Pending,
-        _ => {}
+    };
+    if ended.is_ready() && states != [State::Ended; 2] {
+        // As it would be without us: whoever is left learns that this was no clean end.
+        to_backend.break_off();
+        to_client.break_off();
     }
-    let silence = silence.get_or_insert_with(|| Box::pin(tokio::time::sleep(HALF_CLOSED_SILENCE)));
-    if before != (to_backend.moved(), to_client.moved()) {
-        silence.as_mut().reset(Instant::now() + HALF_CLOSED_SILENCE);
-    }
-    silence.as_mut().poll(cx)
+    ended
 }
 
 /// Tells the client of a WebSocket why it is closed, if a frame may stand here, and ends the connection.

@@ -10,7 +10,7 @@ use crate::world::{Commit, Fault, Link, Message, Phase, Request, World, boot};
 
 /// One step of the world. `(proxy, replica)` names a link, `(proxy, request)` a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     // What replicas do.
     Lead(usize),
     BeginAttempt(usize),
@@ -46,13 +46,13 @@ const NOW: Duration = Duration::ZERO;
 
 impl World {
     /// Whether nothing is on its way and nothing will happen by itself.
-    pub fn is_quiet(&self, left_out: Option<Fault>) -> bool {
+    pub(crate) fn is_quiet(&self, left_out: Option<Fault>) -> bool {
         let mut actions = Vec::new();
         self.inner(left_out, &mut actions);
         actions.is_empty()
     }
 
-    pub fn possible(&self, left_out: Option<Fault>, actions: &mut Vec<Action>) {
+    pub(crate) fn possible(&self, left_out: Option<Fault>, actions: &mut Vec<Action>) {
         self.inner(left_out, actions);
         self.outer(left_out, actions);
     }
@@ -179,7 +179,7 @@ impl World {
         known || self.record.phase == Phase::Running
     }
 
-    pub fn perform(&mut self, left_out: Option<Fault>, action: Action) {
+    pub(crate) fn perform(&mut self, left_out: Option<Fault>, action: Action) {
         match action {
             Action::Lead(r) => {
                 self.terms += 1;

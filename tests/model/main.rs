@@ -12,6 +12,7 @@
 mod actions;
 mod world;
 
+use std::io::Write as _;
 use std::time::Instant;
 
 use stateright::{Checker, Model, Property};
@@ -63,6 +64,11 @@ impl Model for Stops {
     }
 }
 
+/// Past the test harness, which shows the output of failed tests only: how much was explored is worth knowing.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "model: {line}");
+}
+
 fn explore(name: &str, bounds: Bounds, left_out: Option<Fault>) -> impl Checker<Stops> + use<> {
     let begun = Instant::now();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -72,13 +78,13 @@ fn explore(name: &str, bounds: Bounds, left_out: Option<Fault>) -> impl Checker<
         // The first counterexample is enough.
         Some(_) => checker.finish_when(stateright::HasDiscoveries::AnyFailures).spawn_bfs().join(),
     };
-    println!(
+    say(&format!(
         "{name}: {} states, {} of them unique, to depth {}, in {:.1?}",
         checker.state_count(),
         checker.unique_state_count(),
         checker.max_depth(),
         begun.elapsed()
-    );
+    ));
     checker
 }
 
@@ -101,7 +107,8 @@ fn is_found(fault: Fault, bounds: Bounds) {
         .map(|(name, path)| (name, path.into_actions()))
         .collect();
     for (name, actions) in &failed {
-        println!("  found in {} steps that \"{name}\" does not hold: {actions:?}", actions.len());
+        say(&format!("  found in {} steps: \"{name}\" does not hold", actions.len()));
+        println!("{actions:?}");
     }
     assert!(!failed.is_empty(), "leaving out {fault:?} must be found");
 }

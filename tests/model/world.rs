@@ -8,32 +8,32 @@ use bivouac_service::session::attempt::Attempt;
 
 /// How much may happen: what is explored is everything within these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// Proxies; the last of two joins while the others run.
-    pub proxies: usize,
+    pub(crate) proxies: usize,
     /// Replicas of the service.
-    pub replicas: usize,
+    pub(crate) replicas: usize,
     /// Requests of each proxy.
-    pub requests: usize,
+    pub(crate) requests: usize,
     /// Attempts of all replicas together.
-    pub attempts: u8,
+    pub(crate) attempts: u8,
     /// How often the lock is taken from its holder, who does not know.
-    pub depositions: u8,
+    pub(crate) depositions: u8,
     /// How often a link is lost.
-    pub lost_links: u8,
+    pub(crate) lost_links: u8,
     /// How often a commit's answer, or the commit, is lost or late.
-    pub lost_answers: u8,
+    pub(crate) lost_answers: u8,
 }
 
 impl Bounds {
     /// Small enough for every test run.
-    pub const SMALL: Self =
+    pub(crate) const SMALL: Self =
         Self { proxies: 2, replicas: 2, requests: 1, attempts: 2, depositions: 1, lost_links: 1, lost_answers: 1 };
 }
 
 /// A rule that is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// Whatever a proxy answers counts, of whichever attempt.
     Echo,
     /// The commit does not check who leads.
@@ -59,7 +59,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Echo,
         Self::LockCheck,
         Self::MembersCheck,
@@ -76,22 +76,22 @@ impl Fault {
 
 /// The record's phase; a claim is over in an instant here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Phase {
+pub(crate) enum Phase {
     Running,
     Stopping,
     Ended,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Record {
-    pub generation: Generation,
-    pub phase: Phase,
-    pub revision: u8,
+pub(crate) struct Record {
+    pub(crate) generation: Generation,
+    pub(crate) phase: Phase,
+    pub(crate) revision: u8,
 }
 
 /// One request of a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Request {
+pub(crate) enum Request {
     Unborn,
     /// (Only where the guard does not come first) it has read that this generation runs.
     Read(Generation),
@@ -106,7 +106,7 @@ pub enum Request {
 
 /// A message on a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Message {
+pub(crate) enum Message {
     Fence(Fenced),
     Unfence(FenceTag),
     Fenced(Fenced),
@@ -116,74 +116,74 @@ pub enum Message {
 
 /// The link between one proxy and one replica: in order, until it breaks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Link {
-    pub down: bool,
+pub(crate) struct Link {
+    pub(crate) down: bool,
     /// The replica has not noticed yet that the link broke.
-    pub unnoticed: bool,
-    pub to_proxy: Vec<Message>,
-    pub to_replica: Vec<Message>,
+    pub(crate) unnoticed: bool,
+    pub(crate) to_proxy: Vec<Message>,
+    pub(crate) to_replica: Vec<Message>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Proxy {
-    pub joined: bool,
-    pub gate: Gate,
-    pub requests: Vec<Request>,
+pub(crate) struct Proxy {
+    pub(crate) joined: bool,
+    pub(crate) gate: Gate,
+    pub(crate) requests: Vec<Request>,
     /// The replica that sent the fence, and whether its link was lost since.
-    pub fenced_by: Option<(usize, bool)>,
+    pub(crate) fenced_by: Option<(usize, bool)>,
     /// (Only where guard and fence are not one word) a fence that was answered and is not installed yet.
-    pub installing: Option<Fenced>,
+    pub(crate) installing: Option<Fenced>,
     /// A route that some replica has pushed.
-    pub route: Option<Generation>,
+    pub(crate) route: Option<Generation>,
 }
 
 /// A commit on its way to the ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Commit {
-    pub replica: usize,
-    pub tag: FenceTag,
-    pub generation: Generation,
-    pub members_index: u8,
-    pub revision: u8,
+pub(crate) struct Commit {
+    pub(crate) replica: usize,
+    pub(crate) tag: FenceTag,
+    pub(crate) generation: Generation,
+    pub(crate) members_index: u8,
+    pub(crate) revision: u8,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Replica {
+pub(crate) struct Replica {
     /// The leadership that it believes in.
-    pub term: Option<Term>,
-    pub attempt: Option<Attempt>,
+    pub(crate) term: Option<Term>,
+    pub(crate) attempt: Option<Attempt>,
     /// The attempt's transaction.
-    pub commit: Option<Commit>,
+    pub(crate) commit: Option<Commit>,
     /// A read after a refusal is due.
-    pub reading: bool,
+    pub(crate) reading: bool,
 }
 
 /// Everything.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct World {
-    pub left: Bounds,
-    pub record: Record,
-    pub members: BTreeSet<usize>,
-    pub members_index: u8,
-    pub lock: Option<Term>,
-    pub terms: u64,
-    pub attempts: u64,
-    pub replicas: Vec<Replica>,
-    pub proxies: Vec<Proxy>,
+pub(crate) struct World {
+    pub(crate) left: Bounds,
+    pub(crate) record: Record,
+    pub(crate) members: BTreeSet<usize>,
+    pub(crate) members_index: u8,
+    pub(crate) lock: Option<Term>,
+    pub(crate) terms: u64,
+    pub(crate) attempts: u64,
+    pub(crate) replicas: Vec<Replica>,
+    pub(crate) proxies: Vec<Proxy>,
     /// `links[proxy][replica]`
-    pub links: Vec<Vec<Link>>,
+    pub(crate) links: Vec<Vec<Link>>,
     /// Commits that the ledger has not seen yet.
-    pub commits: BTreeSet<Commit>,
-    pub unfenced_commit: bool,
-    pub saved_by_a_knock: bool,
+    pub(crate) commits: BTreeSet<Commit>,
+    pub(crate) unfenced_commit: bool,
+    pub(crate) saved_by_a_knock: bool,
 }
 
-pub fn boot(proxy: usize) -> BootId {
+pub(crate) fn boot(proxy: usize) -> BootId {
     format!("p{proxy}").parse().unwrap()
 }
 
 impl World {
-    pub fn new(bounds: Bounds) -> Self {
+    pub(crate) fn new(bounds: Bounds) -> Self {
         let proxy = |n: usize| Proxy {
             // Of two proxies the second joins later; whatever it was pushed before is stale by then.
             joined: n == 0,
@@ -210,18 +210,18 @@ impl World {
         }
     }
 
-    pub fn requests(&self) -> impl Iterator<Item = Request> + '_ {
+    pub(crate) fn requests(&self) -> impl Iterator<Item = Request> + '_ {
         self.proxies.iter().flat_map(|proxy| proxy.requests.iter().copied())
     }
 
     /// Whether the generation that runs is fenced somewhere. (A fence of one that is over is lifted by the first
     /// request that looks.)
-    pub fn fences_a_running_session(&self) -> bool {
+    pub(crate) fn fences_a_running_session(&self) -> bool {
         let fenced = |generation| self.record.phase == Phase::Running && self.record.generation == generation;
         self.proxies.iter().filter_map(|proxy| proxy.gate.fenced()).any(|fence| fenced(fence.generation))
     }
 
-    pub fn cuts_an_admitted_request(&self) -> bool {
+    pub(crate) fn cuts_an_admitted_request(&self) -> bool {
         let live = (self.record.phase == Phase::Running).then_some(self.record.generation);
         self.requests().any(|request| matches!(request, Request::Admitted(generation) if Some(generation) != live))
     }

@@ -3,13 +3,16 @@
 //!
 //! Each check keeps to keys of its own, below `conformance/<run>/`.
 
+mod area;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bivouac_protocol::Nonce;
 use tokio::time::{Instant, timeout};
 
-use crate::{Entry, Error, Index, Ledger, LockSession, Op, Transaction};
+use crate::{Entry, Error, Index, Ledger, Transaction};
+use area::{Area, applied, holds, refused};
 
 /// Longer than any wait for something that happens at once.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -27,72 +30,6 @@ pub enum Violation {
 
 /// What a check says.
 pub type Verdict = Result<(), Violation>;
-
-fn holds(rule: &str, condition: bool) -> Verdict {
-    if condition { Ok(()) } else { Err(Violation::Broken(rule.to_owned())) }
-}
-
-fn refused(rule: &str, operation: usize, outcome: &Transaction) -> Verdict {
-    match outcome {
-        Transaction::Refused(at) if *at == operation => Ok(()),
-        other => Err(Violation::Broken(format!("{rule} (operation {operation} must be refused; {other:?})"))),
-    }
-}
-
-fn applied(rule: &str, outcome: &Transaction) -> Result<Index, Violation> {
-    match outcome {
-        Transaction::Applied(index) => Ok(*index),
-        Transaction::Refused(at) => Err(Violation::Broken(format!("{rule} (operation {at} was refused)"))),
-    }
-}
-
-/// The keys of one check.
-struct Area<'a> {
-    ledger: &'a dyn Ledger,
-    prefix: String,
-}
-
-impl<'a> Area<'a> {
-    fn new(ledger: &'a dyn Ledger, run: &Nonce, check: &str) -> Self {
-        Self { ledger, prefix: format!("conformance/{run}/{check}/") }
-    }
-
-    fn key(&self, name: &str) -> String {
-        format!("{}{name}", self.prefix)
-    }
-
-    fn put(&self, name: &str, value: &str, index: Index) -> Op {
-        Op::Put { key: self.key(name), value: value.into(), index }
-    }
-
-    fn check(&self, name: &str, index: Index) -> Op {
-        Op::Check { key: self.key(name), index }
-    }
-
-    fn delete(&self, name: &str, index: Index) -> Op {
-        Op::Delete { key: self.key(name), index }
-    }
-
-    fn lock(&self, name: &str, value: &str, session: &LockSession) -> Op {
-        Op::Lock { key: self.key(name), value: value.into(), session: session.clone() }
-    }
-
-    fn held(&self, name: &str, session: &LockSession) -> Op {
-        Op::CheckHolder { key: self.key(name), session: session.clone() }
-    }
-
-    async fn read(&self, name: &str) -> Result<Option<Entry>, Error> {
-        self.ledger.read(&self.key(name)).await
-    }
-
-    async fn write(&self, name: &str, value: &str, index: Index) -> Result<Index, Violation> {
-        applied("a write from the right index is applied", &self.send([self.put(name, value, index)]).await?)
-    }
-
-    async fn send<const N: usize>(&self, ops: [Op; N]) -> Result<Transaction, Error> {
-        self.ledger.transact(ops.to_vec()).await
-    }
-}
 
 /// All rules that need no waiting.
 ///

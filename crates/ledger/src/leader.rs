@@ -33,7 +33,7 @@ struct Holder {
 /// Tries once to become the leader, with a session of its own. `None` when somebody else is.
 ///
 /// # Errors
-/// When the ledger does not answer; the session, if it was opened, expires by itself.
+/// When the ledger does not answer; a session that could not be closed expires by itself.
 pub async fn acquire(ledger: &Arc<dyn Ledger>, replica: &str) -> Result<Option<Leadership>, Error> {
     if ledger.read(KEY).await?.is_some_and(|entry| entry.holder.is_some()) {
         return Ok(None);
@@ -41,11 +41,11 @@ pub async fn acquire(ledger: &Arc<dyn Ledger>, replica: &str) -> Result<Option<L
     let session = ledger.open_session(&format!("bivouac leader {replica}"), TTL).await?;
     let value = encode(KEY, &Holder { replica: replica.to_owned(), nonce: Nonce::random() })?;
     let lock = Op::Lock { key: KEY.to_owned(), value, session: session.clone() };
-    match ledger.transact(vec![lock]).await? {
-        Transaction::Applied(index) => Ok(Some(Leadership { term: Term(index), session })),
-        Transaction::Refused(_) => {
-            ledger.close_session(&session).await?;
-            Ok(None)
-        }
+    let outcome = ledger.transact(vec![lock]).await;
+    if let Ok(Transaction::Applied(index)) = outcome {
+        return Ok(Some(Leadership { term: Term(index), session }));
     }
+    // Without an answer the session may hold the lock: as long as it lives nobody would lead.
+    let closed = ledger.close_session(&session).await;
+    outcome.and(closed).map(|()| None)
 }

@@ -74,9 +74,6 @@ impl Members {
             let list = self.read().await?;
             let own = self.ledger.read(&key(&member.boot)).await?;
             let mut next = successor(list.as_ref().map(|list| &list.value));
-            if list.as_ref().is_some_and(|list| list.value.boots.contains(&member.boot)) && own.is_some() {
-                return Ok(()); // an earlier try was applied, and its answer lost
-            }
             next.boots.insert(member.boot.clone());
             let mut ops = Vec::new();
             for boot in dead {
@@ -95,6 +92,19 @@ impl Members {
                 return Ok(());
             }
         }
+    }
+
+    /// Notes that somebody hears a member whose Consul session is gone: silence to one replica is not silence to all.
+    ///
+    /// # Errors
+    /// When the ledger does not answer.
+    pub async fn vouch(&self, boot: &BootId, now: Timestamp) -> Result<(), Error> {
+        let key = key(boot);
+        let Some(entry) = self.ledger.read(&key).await? else { return Ok(()) };
+        let member = Member { vouched_at: Some(now), ..decode::<Member>(&entry)?.value };
+        let put = Op::Put { value: encode(&key, &member)?, key, index: entry.index };
+        // Refused: it was changed meanwhile, or is gone; either says as much as this would have.
+        self.ledger.transact(vec![put]).await.map(drop)
     }
 
     /// Removes a member by one of the rules. `false` when it was none.

@@ -1,4 +1,5 @@
-//! Prints what happens to jobs and allocations: `cargo run -p bivouac-nomad --example watch -- http://127.0.0.1:4646`.
+//! Prints what happens to jobs and allocations: `cargo run -p bivouac-nomad --example watch -- http://127.0.0.1:4646`,
+//! with a token in `NOMAD_TOKEN` where one is needed.
 #![expect(clippy::print_stdout, reason = "printing is what it is for")]
 
 use std::time::Duration;
@@ -9,8 +10,10 @@ use bivouac_nomad::{Client, Config, Payload, Topic};
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "http://127.0.0.1:4646".to_owned());
-    let nomad = Client::new(Config::new(address.parse().context("the address is not a URL")?))?;
-    println!("leader {}, agent {:?}", nomad.leader().await?, nomad.agent().await?);
+    let address = address.parse().context("the address is not a URL")?;
+    let token = std::env::var("NOMAD_TOKEN").ok().map(Into::into);
+    let nomad = Client::new(Config { token, ..Config::new(address) })?;
+    println!("leader {}, agent {:?}", nomad.leader().await?, nomad.agent().await);
     let mut cursor = None;
     loop {
         let (mut events, continuity) = match nomad.events("*", &Topic::ALL, cursor.clone()).await {

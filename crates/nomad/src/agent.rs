@@ -15,6 +15,15 @@ pub struct Agent {
     pub region: String,
 }
 
+impl Agent {
+    /// Major and minor number of its version.
+    #[must_use]
+    pub fn release(&self) -> Option<(u32, u32)> {
+        let mut numbers = self.version.split(['.', '-', '+']);
+        Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+    }
+}
+
 #[derive(Deserialize)]
 struct SelfAnswer {
     config: AgentConfig,
@@ -53,5 +62,19 @@ impl Client {
         let leader: String =
             self.transport.value(self.transport.call(Method::GET, &["status", "leader"])).await?;
         if leader.is_empty() { Err(Error::Unavailable("No cluster leader".into())) } else { Ok(leader) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_compare_as_numbers() {
+        let release = |version: &str| Agent { version: version.into(), region: String::new() }.release();
+        assert_eq!(release("1.11.3"), Some((1, 11)));
+        assert_eq!(release("2.0.6-dev"), Some((2, 0)));
+        assert_eq!(release("1.8+ent"), Some((1, 8)));
+        assert_eq!(release("new"), None);
     }
 }

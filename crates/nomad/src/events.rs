@@ -66,6 +66,8 @@ impl Client {
         topics: &[Topic],
         after: Option<Cursor>,
     ) -> Result<(EventStream, Continuity), Error> {
+        // A token without rights gets no refusal from the stream: it stays silent, or ends.
+        self.check_access(namespace).await?;
         // Beyond the newest index a server begins with the newest event. Go reads the number as a signed one.
         let newest = i64::MAX.unsigned_abs();
         let after = after.filter(|cursor| cursor.index() > 0);
@@ -89,9 +91,9 @@ impl Client {
             stream.read_frame().await?;
             Ok(stream)
         };
-        let mut stream = timeout(OPENING, opening)
-            .await
-            .map_err(|_| Error::Unavailable("the event stream does not begin".into()))??;
+        let mut stream = timeout(OPENING, opening).await.map_err(|_| {
+            Error::Unavailable("the event stream does not begin; may the token read jobs?".into())
+        })??;
         let continuity = match after {
             None => Continuity::Fresh,
             Some(cursor) => stream.resume(cursor).await?,

@@ -1,16 +1,11 @@
 //! What a real agent sent (see `record.sh`) is read as it was meant.
 
 use bivouac_nomad::{Allocation, Evaluation, Job};
-use serde::de::DeserializeOwned;
 
 macro_rules! recorded {
     ($name:literal) => {
-        read(include_str!(concat!("fixtures/", $name, ".json")))
+        serde_json::from_str(include_str!(concat!("fixtures/", $name, ".json"))).unwrap()
     };
-}
-
-fn read<T: DeserializeOwned>(text: &str) -> T {
-    serde_json::from_str(text).unwrap()
 }
 
 fn kinds(allocation: &Allocation) -> Vec<&str> {

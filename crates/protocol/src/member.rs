@@ -64,6 +64,10 @@ pub struct Member {
     /// Its Consul session; gone when the proxy, or its agent, is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
+    /// When a replica last heard it although its Consul session was gone: a sign of life for the other replicas, who
+    /// compare it with what stood here before and never with their clocks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vouched_at: Option<Timestamp>,
     /// When it joined.
     pub joined_at: Timestamp,
     /// Its version.

@@ -105,7 +105,11 @@ impl State {
     /// Nothing is open, held, fenced or routed.
     pub(super) fn is_unused(&self) -> bool {
         let State { gate, known, at_fence, holding, .. } = self;
-        gate.open() == 0 && gate.fenced().is_none() && *at_fence == 0 && *holding == 0 && known.route().is_none()
+        gate.open() == 0
+            && gate.fenced().is_none()
+            && *at_fence == 0
+            && *holding == 0
+            && known.route().is_none()
     }
 
     /// The session's last known generation is over and nothing is open: its activity is of no interest any more.

@@ -20,12 +20,9 @@ impl Table {
             let installed = state.gate.fenced();
             // Requests that wait at an earlier fence came before this one: the gate no longer counts them, we do.
             let awaited = state.at_fence > 0 && installed.is_some_and(|installed| installed.tag < order.tag);
-            let answer = if awaited || state.known.is_over(order.generation) {
-                FenceAnswer::Busy
-            } else {
-                state.gate.fence(fenced, min_idle, now)
-            };
-            let echo = FenceEcho { session: order.session.clone(), generation: order.generation, tag: order.tag };
+            let answer = if awaited { FenceAnswer::Busy } else { state.gate.fence(fenced, min_idle, now) };
+            let echo =
+                FenceEcho { session: order.session.clone(), generation: order.generation, tag: order.tag };
             match answer {
                 FenceAnswer::Fenced => self.outbox.send(from, &FromProxy::Fenced(echo)),
                 FenceAnswer::Busy => self.outbox.send(from, &FromProxy::Busy(echo)),
@@ -59,6 +56,7 @@ impl Table {
 
     /// Whether exactly this attempt's fence is installed.
     pub(crate) fn is_fenced_by(&self, session: &SessionId, tag: FenceTag) -> bool {
-        self.peek(session, |_, state| state.gate.fenced().is_some_and(|fenced| fenced.tag == tag)).unwrap_or(false)
+        self.peek(session, |_, state| state.gate.fenced().is_some_and(|fenced| fenced.tag == tag))
+            .unwrap_or(false)
     }
 }

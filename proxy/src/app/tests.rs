@@ -14,7 +14,7 @@ fn config(data_dir: PathBuf) -> Config {
         domain: "localhost".to_owned(),
         link_secret: "secret".into(),
         data_dir,
-        backends: Backends { ports: 1024..=65_535, ..Backends::default() },
+        backends: Backends { ports: vec![1024..=65_535], ..Backends::default() },
         hold_timeout: Duration::from_secs(5),
         holds_per_session: 10,
         holds_total: 10,
@@ -31,7 +31,9 @@ async fn backend(answered: Arc<AtomicUsize>) -> SocketAddr {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut head = [0; 4096];
             let _ = stream.read(&mut head).await;
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello").await;
+            let _ = stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello")
+                .await;
             answered.fetch_add(1, Ordering::SeqCst);
         }
     });

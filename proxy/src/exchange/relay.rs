@@ -174,7 +174,7 @@ fn write_head(
 /// told by a head that goes nowhere.
 async fn begin(inlet: Stream, request: &RequestHeader, plan: Plan) -> pingora_core::Result<Response> {
     let mut response = Response::new(inlet);
-    let mut asked = RequestHeader::build_no_case(request.method.clone(), b"/", Some(1))?;
+    let mut asked = RequestHeader::build_no_case(request.method.clone(), b"/", Some(0))?;
     if plan.upgrade {
         asked.insert_header(header::UPGRADE, HeaderValue::from_static("any"))?;
     }
@@ -231,7 +231,9 @@ fn log(error: &RespondError, admitted: &Admitted) {
     match error {
         RespondError::Client(error) => tracing::debug!(%error, "A client left in the middle of a response."),
         RespondError::Backend(error) => {
-            tracing::info!(session.id = %route.session, generation = %route.generation, %error, "A backend broke off its response.");
+            // The kind alone: an error's text may quote what the backend sent.
+            let kind = error.etype().as_str();
+            tracing::info!(session.id = %route.session, generation = %route.generation, kind, "A backend broke off its response.");
         }
         RespondError::Protocol(what) => {
             tracing::info!(session.id = %route.session, generation = %route.generation, what, "A backend sent what is no response.");

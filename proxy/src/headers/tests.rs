@@ -186,10 +186,11 @@ fn a_responses_connection_is_not_the_clients() {
 
 #[test]
 fn the_bodys_end_is_told_in_the_clients_way() {
-    let chunked = [("Transfer-Encoding", "chunked")];
-    let cases: [(u16, &[(&str, &str)], Method, Version, Framing); 8] = [
-        (200, &chunked, Method::GET, Version::HTTP_11, Framing::Chunked),
-        (200, &chunked, Method::GET, Version::HTTP_10, Framing::UntilClose),
+    type Fields = &'static [(&'static str, &'static str)];
+    const CHUNKED: Fields = &[("Transfer-Encoding", "chunked")];
+    let cases: [(u16, Fields, Method, Version, Framing); 8] = [
+        (200, CHUNKED, Method::GET, Version::HTTP_11, Framing::Chunked),
+        (200, CHUNKED, Method::GET, Version::HTTP_10, Framing::UntilClose),
         (200, &[], Method::GET, Version::HTTP_11, Framing::Chunked),
         (200, &[], Method::GET, Version::HTTP_10, Framing::UntilClose),
         (200, &[("Content-Length", "9")], Method::HEAD, Version::HTTP_11, Framing::Empty),

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use bivouac_protocol::SessionId;
 use bivouac_protocol::link::{FromService, Retract};
+use bivouac_protocol::{Phase, SessionId};
 
 use super::Parts;
 use super::outbox::LinkId;
@@ -56,10 +56,7 @@ impl Hearing {
                 }
             }
             FromService::Outcome { session, generation, phase, reason } => {
-                table.peek(&session, |entry, state| {
-                    state.outcome = Some((table.next_round(), Outcome { generation, phase, reason }));
-                    entry.announce();
-                });
+                self.answer(&session, Outcome { generation, phase, reason });
             }
             FromService::Farewell => self.parts.farewell.notify_one(),
             FromService::Refused { detail } => return Err(LinkError::Refused(detail)),
@@ -84,7 +81,21 @@ impl Hearing {
         if self.fences.get(&session).is_some_and(|fenced| fenced.generation <= generation) {
             self.fences.remove(&session);
         }
-        self.parts.routes.retract(&session, &Over { generation, ended, reason, wake });
+        self.parts.routes.retract(&session, &Over { generation, ended, reason: reason.clone(), wake });
+        if ended && reason.as_ref().is_some_and(|reason| reason.code.is_failed_start()) {
+            // Also the answer to a wake that has to wait: starts fail at the moment.
+            let outcome = Outcome { generation: Some(generation), phase: Some(Phase::Ended), reason };
+            self.answer(&session, outcome);
+        }
+    }
+
+    /// Tells those who wait what a replica has answered.
+    fn answer(&self, session: &SessionId, outcome: Outcome) {
+        let table = &self.parts.table;
+        table.peek(session, |entry, state| {
+            state.outcome = Some((table.next_round(), outcome));
+            entry.announce();
+        });
     }
 
     /// The link was lost, and with it whoever might lift its fences. Whether it was up.

@@ -49,7 +49,8 @@ pub(crate) async fn keep(parts: Arc<Parts>, directory: Arc<dyn Directory>) {
     let mut links: JoinSet<Ended> = JoinSet::new();
     loop {
         // A proxy that is no member has nothing to say.
-        let Ok(boot) = membership.wait_for(|membership| membership.boot().is_some()).await.map(|m| m.boot().cloned())
+        let Ok(boot) =
+            membership.wait_for(|membership| membership.boot().is_some()).await.map(|m| m.boot().cloned())
         else {
             return;
         };

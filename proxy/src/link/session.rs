@@ -20,6 +20,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use super::Parts;
 use super::dispatch::Hearing;
 use super::outbox::Queue;
+use crate::activity::clock::Clock;
 use crate::activity::table::Table;
 
 /// Longest time for connection and handshake together.
@@ -73,7 +74,7 @@ pub(super) async fn run(parts: &Arc<Parts>, replica: &Replica, boot: &BootId) ->
     let (sink, stream) = socket.split();
     let Err(error) = tokio::select! {
         ended = speak(&parts.table, sink, queue) => ended,
-        ended = listen(&mut hearing, stream) => ended,
+        ended = listen(&mut hearing, stream, parts.table.clock) => ended,
         () = closed.cancelled() => Err(LinkError::Dropped),
     };
     parts.table.outbox.remove(id);
@@ -83,7 +84,8 @@ pub(super) async fn run(parts: &Arc<Parts>, replica: &Replica, boot: &BootId) ->
 async fn connect(replica: &Replica) -> Result<Socket, LinkError> {
     let stream = TcpStream::connect(replica.address).await?;
     stream.set_nodelay(true)?;
-    let limits = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
+    let limits =
+        WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
     let url = format!("ws://{}/v1/link", replica.address);
     let (socket, _) = tokio_tungstenite::client_async_with_config(url, stream, Some(limits)).await?;
     Ok(socket)
@@ -153,9 +155,20 @@ async fn send(sink: &mut SplitSink<Socket, Message>, message: &FromProxy) -> Res
     Ok(())
 }
 
-async fn listen(hearing: &mut Hearing, mut stream: SplitStream<Socket>) -> Result<Infallible, LinkError> {
+async fn listen(
+    hearing: &mut Hearing,
+    mut stream: SplitStream<Socket>,
+    clock: Clock,
+) -> Result<Infallible, LinkError> {
+    let mut heard = clock.now();
     loop {
         let message = timeout(DEAD_AFTER, receive(&mut stream)).await.map_err(|_| LinkError::Silence)??;
+        let now = clock.now();
+        if now.saturating_sub(heard) > DEAD_AFTER {
+            // This process was suspended: what has gathered in the socket meanwhile is news of yesterday.
+            return Err(LinkError::Silence);
+        }
+        heard = now;
         hearing.hear(message)?;
     }
 }

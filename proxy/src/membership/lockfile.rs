@@ -92,7 +92,10 @@ mod tests {
 
         let mut taken = BootLock::take_dead(directory.path()).unwrap();
         assert_eq!(taken.iter().map(|lock| &lock.boot).collect::<Vec<_>>(), [&dead]);
-        assert!(BootLock::take_dead(directory.path()).unwrap().is_empty(), "two processes never take the same one");
+        assert!(
+            BootLock::take_dead(directory.path()).unwrap().is_empty(),
+            "two processes never take the same one"
+        );
 
         taken.pop().unwrap().delete();
         assert!(BootLock::take_dead(directory.path()).unwrap().is_empty());

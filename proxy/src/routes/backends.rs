@@ -10,15 +10,19 @@ use ipnet::IpNet;
 pub struct Backends {
     /// Networks of the hosts that run sessions.
     pub networks: Vec<IpNet>,
-    /// Range of the dynamic ports there.
-    pub ports: RangeInclusive<u16>,
+    /// Ranges of the dynamic ports there.
+    pub ports: Vec<RangeInclusive<u16>>,
 }
 
 impl Default for Backends {
     /// Private and loopback networks, and Nomad's range of dynamic ports.
     fn default() -> Self {
-        let networks = ["127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "::1/128"];
-        Self { networks: networks.iter().filter_map(|net| net.parse().ok()).collect(), ports: 20_000..=32_000 }
+        let networks =
+            ["127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "::1/128"];
+        Self {
+            networks: networks.iter().filter_map(|net| net.parse().ok()).collect(),
+            ports: 20_000..=32_000,
+        }
     }
 }
 
@@ -28,10 +32,14 @@ impl Backends {
     pub fn permit(&self, address: SocketAddr) -> bool {
         let ip = address.ip().to_canonical();
         let forbidden = match ip {
-            IpAddr::V4(ip) => ip.is_link_local() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast(),
+            IpAddr::V4(ip) => {
+                ip.is_link_local() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast()
+            }
             IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.is_unspecified() || ip.is_multicast(),
         };
-        !forbidden && self.ports.contains(&address.port()) && self.networks.iter().any(|net| net.contains(&ip))
+        !forbidden
+            && self.ports.contains(&address.port())
+            && self.networks.iter().any(|net| net.contains(&ip))
     }
 }
 
@@ -47,7 +55,9 @@ mod tests {
 
     #[test]
     fn the_default_permits_private_hosts_on_dynamic_ports_only() {
-        for address in ["127.0.0.1:20000", "10.1.2.3:32000", "192.168.7.7:25000", "[fd00::1]:20001", "[::1]:20000"] {
+        for address in
+            ["127.0.0.1:20000", "10.1.2.3:32000", "192.168.7.7:25000", "[fd00::1]:20001", "[::1]:20000"]
+        {
             assert!(permitted(address), "{address} must be permitted");
         }
         for address in [
@@ -69,7 +79,7 @@ mod tests {
     fn link_local_is_refused_even_where_the_networks_name_it() {
         let all = Backends {
             networks: vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()],
-            ports: 1..=65_535,
+            ports: vec![1..=65_535],
         };
         assert!(all.permit("8.8.8.8:443".parse().unwrap()));
         assert!(!all.permit("169.254.169.254:80".parse().unwrap()));

@@ -101,12 +101,7 @@ mod tests {
     }
 
     fn over(generation: u64, ended: bool) -> Over {
-        Over {
-            generation: Generation(generation),
-            ended,
-            reason: Some(ReasonCode::Idle.into()),
-            wake: false,
-        }
+        Over { generation: Generation(generation), ended, reason: Some(ReasonCode::Idle.into()), wake: false }
     }
 
     fn apply(messages: &[Message]) -> Known {

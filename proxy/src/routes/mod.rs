@@ -1,10 +1,10 @@
 //! Where sessions listen: what replicas pushed and what the proxy looked up itself, merged.
 
-pub mod backends;
+pub(crate) mod backends;
 pub(crate) mod merge;
 pub(crate) mod resolve;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -118,7 +118,7 @@ impl Routes {
 
     /// A replica's full state did not name the session: its route may be an old one, and the record is read again
     /// before the next request.
-    pub(crate) fn doubt_unnamed(&self, named: &std::collections::HashSet<SessionId>) {
+    pub(crate) fn doubt_unnamed(&self, named: &HashSet<SessionId>) {
         let unnamed: Vec<_> = {
             let addresses = self.addresses.lock();
             addresses.values().filter(|session| !named.contains(*session)).cloned().collect()

@@ -16,7 +16,6 @@ use moka::future::Cache;
 
 use crate::activity::entry::Entry;
 use crate::activity::table::Table;
-use crate::metrics::Resolution;
 
 /// Longest wait for one answer of ledger or directory. Requests wait for it.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
@@ -112,7 +111,7 @@ impl Resolver {
             answer.map(|record| Arc::new(record.map(|record| record.value)))
         };
         let record = self.reads.try_get_with((entry.id.clone(), round), read).await;
-        self.table.metrics.resolved(if record.is_ok() { Resolution::Miss } else { Resolution::Unreachable });
+        self.table.metrics.looked_up(record.is_ok());
         Ok((record.map_err(|error| Unreachable::clone(&error))?, mine.load(Ordering::Relaxed)))
     }
 
@@ -162,7 +161,11 @@ struct Pause {
 }
 
 impl Pause {
-    async fn guard<T>(&self, now: Duration, ask: impl Future<Output = Result<T, Error>>) -> Result<T, Unreachable> {
+    async fn guard<T>(
+        &self,
+        now: Duration,
+        ask: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Unreachable> {
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let pause = u64::try_from(PAUSE_AFTER_FAILURE.as_millis()).unwrap_or(u64::MAX);
         let until = self.until.load(Ordering::Relaxed);

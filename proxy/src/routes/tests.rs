@@ -25,7 +25,8 @@ async fn a_recycled_port_drops_whoever_had_it() {
 #[tokio::test(start_paused = true)]
 async fn an_address_outside_of_the_networks_is_not_used() {
     let camp = Camp::new();
-    let metadata = Route { address: "169.254.169.254:20001".parse().unwrap(), ..camp.route(1, RoutePhase::Ready) };
+    let metadata =
+        Route { address: "169.254.169.254:20001".parse().unwrap(), ..camp.route(1, RoutePhase::Ready) };
     assert!(!camp.routes.push(metadata));
     assert_eq!(camp.table.len(), 0);
 }

@@ -25,12 +25,26 @@ pub(super) struct Pump {
     frames: Option<FrameCursor>,
     moved: u64,
     at_end: bool,
-    ended: bool,
+    state: State,
+}
+
+/// How far a direction has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// Bytes may come.
+    Open,
+    /// The end was reached, and passed on.
+    Ended,
+    /// Its target takes no more. The other direction may still have something to deliver from there, and ends by
+    /// itself.
+    Stopped,
+    /// Its source broke: nothing can be delivered there either.
+    Broken,
 }
 
 impl Pump {
     pub(super) fn new(from: Socket, to: Socket, first: Vec<u8>, frames: Option<FrameCursor>) -> Self {
-        Self { from, to, pending: first, taken: 0, frames, moved: 0, at_end: false, ended: false }
+        Self { from, to, pending: first, taken: 0, frames, moved: 0, at_end: false, state: State::Open }
     }
 
     /// Sets what is sent before anything is read.
@@ -48,32 +62,42 @@ impl Pump {
         &self.to
     }
 
-    /// Moves what can be moved. Ready once the end was reached and passed on.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.ended {
-            return Poll::Ready(Ok(()));
+    /// How far it has come.
+    pub(super) fn state(&self) -> State {
+        self.state
+    }
+
+    /// Moves what can be moved. Ready once nothing more will be.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.state != State::Open {
+            return Poll::Ready(());
         }
+        self.state = ready!(self.poll_to_end(cx));
+        Poll::Ready(())
+    }
+
+    fn poll_to_end(&mut self, cx: &mut Context<'_>) -> Poll<State> {
         loop {
-            ready!(self.poll_pending(cx))?;
-            if self.at_end {
-                // If the other end is gone, its own direction says so.
-                let _ = rustix::net::shutdown(&*self.to, rustix::net::Shutdown::Write);
-                self.ended = true;
-                return Poll::Ready(Ok(()));
+            if ready!(self.poll_pending(cx)).is_err() {
+                return Poll::Ready(State::Stopped);
             }
-            ready!(self.from.poll_read_ready(cx))?;
-            PASSAGE.with_borrow_mut(|passage| self.pass(passage))?;
+            if self.at_end {
+                let ended = rustix::net::shutdown(&*self.to, rustix::net::Shutdown::Write);
+                return Poll::Ready(if ended.is_ok() { State::Ended } else { State::Stopped });
+            }
+            if ready!(self.from.poll_read_ready(cx)).is_err() {
+                return Poll::Ready(State::Broken);
+            }
+            if let Err(state) = PASSAGE.with_borrow_mut(|passage| self.pass(passage)) {
+                return Poll::Ready(state);
+            }
         }
     }
 
     fn poll_pending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.taken < self.pending.len() {
             ready!(self.to.poll_write_ready(cx))?;
-            match self.to.try_write(&self.pending[self.taken..]) {
-                Ok(taken) => self.taken += taken,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
+            self.taken += or_nothing(self.to.try_write(&self.pending[self.taken..]))?;
         }
         if !self.pending.is_empty() {
             (self.pending, self.taken) = (Vec::new(), 0);
@@ -82,29 +106,21 @@ impl Pump {
     }
 
     /// Reads once and writes once. What is not taken stays behind: nothing more is read before it is gone.
-    fn pass(&mut self, passage: &mut [u8]) -> io::Result<()> {
+    fn pass(&mut self, passage: &mut [u8]) -> Result<(), State> {
         let read = match try_recv(&self.from, &mut &mut *passage) {
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error),
+            Ok(0) => {
+                self.at_end = true;
+                return Ok(());
+            }
+            read => or_nothing(read).map_err(|_| State::Broken)?,
         };
-        if read == 0 {
-            self.at_end = true;
-            return Ok(());
-        }
         let bytes = &passage[..read];
         self.moved += read as u64;
         if let Some(frames) = &mut self.frames {
             frames.advance(bytes);
         }
-        let taken = match self.to.try_write(bytes) {
-            Ok(taken) => taken,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(error) => return Err(error),
-        };
-        if taken < read {
-            self.pending = bytes[taken..].to_vec();
-        }
+        let taken = or_nothing(self.to.try_write(bytes)).map_err(|_| State::Stopped)?;
+        self.pending.extend_from_slice(&bytes[taken..]);
         Ok(())
     }
 
@@ -117,5 +133,13 @@ impl Pump {
     /// The end that follows is a failure, and has to look like one.
     pub(super) fn break_off(&self) {
         let _ = self.to.set_zero_linger();
+    }
+}
+
+/// A connection that is not ready after all has moved nothing.
+fn or_nothing(moved: io::Result<usize>) -> io::Result<usize> {
+    match moved {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        moved => moved,
     }
 }

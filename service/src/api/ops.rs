@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::Control;
 use super::problem::{Code, Problem};
+use crate::spec::template;
 
 #[derive(Serialize)]
 struct Readiness {
@@ -71,16 +72,13 @@ async fn backend(control: &Control) -> Check {
 }
 
 fn templates(control: &Control) -> Check {
-    let problems: Vec<String> = control
-        .templates
-        .iter()
-        .filter_map(|template| Some(format!("{}: {}", template.name, template.problem()?.detail())))
-        .collect();
-    check(
-        "templates",
-        false,
-        if problems.is_empty() { Ok("all can be used") } else { Err(problems.join("; ")) },
-    )
+    let found: Vec<_> =
+        control.templates.iter().filter_map(|template| Some((template, template.problem()?))).collect();
+    // A broken template is broken on every replica; one that is not parsed yet is what makes *this* one refuse spawns.
+    let pending = found.iter().any(|(_, problem)| matches!(problem, template::Problem::Pending(_)));
+    let told: Vec<_> =
+        found.iter().map(|(template, problem)| format!("{}: {}", template.name, problem.detail())).collect();
+    check("templates", pending, if told.is_empty() { Ok("all can be used") } else { Err(told.join("; ")) })
 }
 
 fn draining(control: &Control) -> Check {

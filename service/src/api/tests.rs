@@ -364,6 +364,7 @@ async fn operators_see_templates_members_and_health() {
         pid: 1,
         allocation: None,
         session: None,
+        vouched_at: None,
         joined_at: jiff::Timestamp::UNIX_EPOCH,
         version: "0".to_owned(),
     };

@@ -97,15 +97,22 @@ impl NomadBackend {
             None | Some("") => self.settings.namespace.clone(),
             Some(namespace) => namespace.to_owned(),
         };
+        // Before the answer, because the job may exist without one.
         self.places.remember(&run, &namespace);
-        match self.client.register_new(&job, &namespace).await.map_err(start_error)? {
-            Registration::Registered { warnings, .. } => {
+        match self.client.register_new(&job, &namespace).await {
+            Ok(Registration::Registered { warnings, .. }) => {
                 if !warnings.is_empty() {
                     tracing::debug!(session.id = %run.session, %warnings, "Nomad has remarks on a session's job.");
                 }
                 Ok(())
             }
-            Registration::Exists => self.compare(start, &run, &namespace).await,
+            Ok(Registration::Exists) => self.compare(start, &run, &namespace).await,
+            Err(error) => {
+                if matches!(error, Error::Invalid(_)) {
+                    self.places.forget(&run);
+                }
+                Err(start_error(error))
+            }
         }
     }
 

@@ -104,21 +104,33 @@ pub(super) async fn follow_members(outside: Arc<Outside>) {
 /// How often the members that are not heard are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// Since when this replica has had no sign of life of a member.
+struct Silence {
+    since: Instant,
+    vouched_at: Option<Timestamp>,
+}
+
 /// Removes proxies that are known to be dead, or presumed so. Any replica may: the rules are the same everywhere, and a
 /// proxy that lives after all joins again.
 pub(super) async fn remove_the_dead(outside: Arc<Outside>) {
-    let mut silent_since: HashMap<BootId, Instant> = HashMap::new();
+    let mut silent: HashMap<BootId, Silence> = HashMap::new();
     let mut ticks = interval(LOOK_EVERY);
     loop {
         ticks.tick().await;
         let Ok(members) = outside.members.list().await else { continue };
-        silent_since.retain(|boot, _| members.iter().any(|member| member.boot == *boot));
+        silent.retain(|boot, _| members.iter().any(|member| member.boot == *boot));
         for member in members {
             if outside.is_heard(&member.boot).await {
-                silent_since.remove(&member.boot);
+                silent.remove(&member.boot);
+                if session_lives(&outside, &member).await == Some(false) {
+                    vouch(&outside, &member.boot).await;
+                }
                 continue;
             }
-            let since = *silent_since.entry(member.boot.clone()).or_insert_with(Instant::now);
+            let vouched_at = member.vouched_at;
+            let known = silent.get(&member.boot).filter(|silence| silence.vouched_at == vouched_at);
+            let since = known.map_or_else(Instant::now, |silence| silence.since);
+            silent.insert(member.boot.clone(), Silence { since, vouched_at });
             if let Some(cause) = cause_of_death(&outside, &member, since).await {
                 remove(&outside, &member.boot, cause).await;
             }
@@ -133,13 +145,23 @@ async fn cause_of_death(outside: &Outside, member: &Member, silent_since: Instan
     {
         return Some(RemovalCause::AllocationOver);
     }
-    let patience = outside.settings.presume_dead_after?;
-    // Another replica may hear it, or it may be cut off from all of them and serve: its Consul session tells.
-    let lives = match &member.session {
-        Some(session) => outside.ledger.session_lives(&LockSession(session.clone())).await.ok()?,
-        None => false,
-    };
-    (!lives && silent_since.elapsed() >= patience).then_some(RemovalCause::PresumedDead)
+    let patience = outside.settings.presume_dead_after?.max(2 * LOOK_EVERY);
+    let dead = silent_since.elapsed() >= patience && session_lives(outside, member).await == Some(false);
+    dead.then_some(RemovalCause::PresumedDead)
+}
+
+/// Whether the member's Consul session lives; `None`: the ledger does not say.
+async fn session_lives(outside: &Outside, member: &Member) -> Option<bool> {
+    match &member.session {
+        Some(session) => outside.ledger.session_lives(&LockSession(session.clone())).await.ok(),
+        None => Some(false),
+    }
+}
+
+async fn vouch(outside: &Outside, boot: &BootId) {
+    if let Err(error) = outside.members.vouch(boot, Timestamp::now()).await {
+        tracing::debug!(proxy.boot = %boot, %error, "A proxy without a Consul session is not vouched for yet.");
+    }
 }
 
 async fn remove(outside: &Outside, boot: &BootId, cause: RemovalCause) {

@@ -43,6 +43,9 @@ use supervisor::{News, Supervisor};
 
 pub(crate) use evidence::LinkId;
 
+/// How often joins of one session are written, at most.
+const TOUCH_EVERY: Duration = Duration::from_secs(1);
+
 /// What an installation may set.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -71,6 +74,9 @@ pub(crate) struct Outside {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) http: reqwest::Client,
     pub(crate) tracker: TaskTracker,
+    /// Revisions that a join through this replica wrote less than [`TOUCH_EVERY`] ago: a popular key costs a write a
+    /// second, not one per spawn. By this process's own clock, which the time in the record is not.
+    touches: moka::sync::Cache<SessionId, u64>,
     news: mpsc::UnboundedSender<News>,
 }
 
@@ -122,6 +128,7 @@ impl SessionService {
             metrics,
             http,
             tracker: TaskTracker::new(),
+            touches: moka::sync::Cache::builder().max_capacity(100_000).time_to_live(TOUCH_EVERY).build(),
             news,
         };
         Self { outside: Arc::new(outside), inbox, replica }

@@ -118,20 +118,30 @@ impl Sessions {
     ) -> Result<Option<Versioned<Record>>, CommandError> {
         let records = &self.outside.records;
         match records.claim(id, previous, claim).await {
-            Err(Error::Unavailable(_)) => {
+            Ok(Some(won)) => Ok(Some(won)),
+            // Refused, perhaps by an earlier copy of this very claim that arrived late.
+            Ok(None) | Err(Error::Unavailable(_)) => {
                 let read = records.read(id).await?;
                 Ok(read.filter(|read| read.value.nonce == claim.nonce))
             }
-            answered => Ok(answered?),
+            Err(error) => Err(error.into()),
         }
     }
 
     /// A join counts as a use. `None` when the session is not live any more.
     async fn join(&self, id: &SessionId, held: Versioned<Record>) -> Result<Option<Arc<View>>, CommandError> {
         let now = Timestamp::now();
-        let record = match self.outside.records.update(id, Some(held), |record| records::touched(record, now)).await? {
-            Update::Written(record) => record,
-            Update::Declined(Some(record)) if record.value.is_live() => record, // touched a moment ago
+        let just_touched = |record: &Record| self.outside.touches.get(id) == Some(record.revision);
+        let touch = |record: &Record| match just_touched(record) {
+            true => records::Transition::Declined,
+            false => records::touched(record, now),
+        };
+        let record = match self.outside.records.update(id, Some(held), touch).await? {
+            Update::Written(record) => {
+                self.outside.touches.insert(id.clone(), record.value.revision);
+                record
+            }
+            Update::Declined(Some(record)) if record.value.is_live() => record,
             Update::Declined(_) => return Ok(None),
         };
         self.learn(id, record, false, None).await.map(Some)

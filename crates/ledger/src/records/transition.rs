@@ -4,10 +4,7 @@ use bivouac_protocol::{
     AllocationId, Generation, Key, Namespace, Nonce, Phase, Policy, Reason, Record, StoredRequest, TemplateName,
     Timeline,
 };
-use jiff::{SignedDuration, Timestamp};
-
-/// A join within this time of the last is not written again: a popular key would otherwise cost a write per spawn.
-const TOUCH_EVERY: SignedDuration = SignedDuration::from_secs(1);
+use jiff::Timestamp;
 
 /// The outcome of asking for a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +90,7 @@ pub fn ready(record: &Record, generation: Generation, seen: &Timeline) -> Transi
 /// A spawn joins the live session.
 #[must_use]
 pub fn touched(record: &Record, now: Timestamp) -> Transition {
-    if !record.is_live() || now.duration_since(record.touched_at).abs() < TOUCH_EVERY {
+    if !record.is_live() {
         return Transition::Declined;
     }
     let mut next = record.revised();

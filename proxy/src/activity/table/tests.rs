@@ -58,7 +58,10 @@ async fn the_full_state_names_what_was_used_and_its_age() {
     drop(camp.admit().await.unwrap());
     tokio::time::sleep(30 * SECOND).await;
     let state = camp.table.full_state();
-    assert_eq!(state.iter().map(|activity| (activity.open, activity.idle_ms)).collect::<Vec<_>>(), [(0, 30_000)]);
+    assert_eq!(
+        state.iter().map(|activity| (activity.open, activity.idle_ms)).collect::<Vec<_>>(),
+        [(0, 30_000)]
+    );
     camp.retract(1, true, bivouac_protocol::ReasonCode::Idle);
     assert_eq!(camp.table.full_state(), [], "over");
 }
@@ -83,7 +86,8 @@ async fn a_use_that_began_before_its_session_was_known_is_reported() {
 async fn a_session_in_use_or_used_too_recently_is_not_fenced() {
     let (camp, mut link) = running().await;
     let admitted = camp.admit().await.unwrap();
-    let order = |attempt| bivouac_protocol::link::Fence { min_idle_ms: 5_000, ..camp.fence_order(1, attempt) };
+    let order =
+        |attempt| bivouac_protocol::link::Fence { min_idle_ms: 5_000, ..camp.fence_order(1, attempt) };
     let echo = |attempt| FenceEcho { session: camp.id.clone(), generation: Generation(1), tag: tag(attempt) };
     assert_eq!(camp.table.fence(&order(1), link.id), FenceAnswer::Busy);
     drop(admitted);
@@ -110,9 +114,9 @@ async fn a_request_that_waits_at_a_fence_stands_against_the_next_one() {
 async fn a_generation_that_is_over_is_not_fenced() {
     let (camp, link) = running().await;
     camp.push(2, RoutePhase::Starting);
-    assert_eq!(camp.table.fence(&camp.fence_order(1, 1), link.id), FenceAnswer::Busy);
+    assert_eq!(camp.table.fence(&camp.fence_order(1, 1), link.id), FenceAnswer::Stale);
     camp.retract(2, true, bivouac_protocol::ReasonCode::Idle);
-    assert_eq!(camp.table.fence(&camp.fence_order(2, 2), link.id), FenceAnswer::Busy);
+    assert_eq!(camp.table.fence(&camp.fence_order(2, 2), link.id), FenceAnswer::Stale);
 }
 
 #[tokio::test(start_paused = true)]

@@ -64,7 +64,7 @@ async fn chunks_go_both_ways_without_their_extensions_and_trailers() {
     assert!(backend.head().await.starts_with("GET /again "), "both connections go on");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn large_bodies_go_both_ways_at_once() {
     let world = World::new().await;
     let length = 5_000_000;
@@ -103,6 +103,43 @@ async fn responses_without_a_body_end_with_their_head() {
         let head = client.head().await;
         assert!(head.contains(status) && !head.contains("Transfer-Encoding"), "{head}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_requests_at_once_are_never_mixed_up() {
+    let world = std::sync::Arc::new(World::new().await);
+    let backends = world.clone();
+    let serving = tokio::spawn(async move {
+        loop {
+            let mut backend = backends.backend().await;
+            tokio::spawn(async move {
+                loop {
+                    let head = backend.head().await;
+                    let path = head.split(' ').nth(1).unwrap();
+                    backend
+                        .send(&format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{path}", path.len()))
+                        .await;
+                }
+            });
+        }
+    });
+    let mut all = tokio::task::JoinSet::new();
+    for client in 0..16 {
+        let world = world.clone();
+        all.spawn(async move {
+            let mut connection = world.client().await;
+            for number in 0..200 {
+                connection.send(&request(&format!("GET /{client}/{number}"), &[])).await;
+                assert_eq!(connection.response().await.1, format!("/{client}/{number}"));
+            }
+        });
+    }
+    while let Some(done) = all.join_next().await {
+        done.unwrap();
+    }
+    serving.abort();
+    world.nothing_open().await;
+    assert!(world.gateway.pool.len() <= 16, "connections are used again");
 }
 
 #[tokio::test]

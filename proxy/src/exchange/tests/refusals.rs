@@ -8,11 +8,11 @@ async fn ambiguous_requests_reach_nobody() {
     let world = World::new().await;
     let host = format!("Host: {SESSION}.localhost");
     let raw = [
-        format!("GET / HTTP/1.1\r\n\r\n"),
-        format!("GET / HTTP/1.0\r\n\r\n"),
+        "GET / HTTP/1.1\r\n\r\n".to_owned(),
+        "GET / HTTP/1.0\r\n\r\n".to_owned(),
         format!("GET / HTTP/1.1\r\n{host}\r\n{host}\r\n\r\n"),
         format!("GET / HTTP/1.1\r\n{host}\r\nhost: evil\r\n\r\n"),
-        format!("GET / HTTP/1.1\r\nHost: a b\r\n\r\n"),
+        "GET / HTTP/1.1\r\nHost: a b\r\n\r\n".to_owned(),
         format!("GET / HTTP/1.1\r\nHost: user@{SESSION}.localhost\r\n\r\n"),
         format!("GET http://other.localhost/ HTTP/1.1\r\n{host}\r\n\r\n"),
         format!("GET / HTTP/1.1\n{host}\r\n\r\n"),

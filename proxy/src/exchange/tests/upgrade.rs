@@ -3,7 +3,9 @@
 use bivouac_protocol::ReasonCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::fixture::SESSION;
 use super::world::{Peer, World, request};
+use crate::tunnel::{Switch, Tunnel};
 
 const ASK: [&str; 3] = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: k"];
 const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
@@ -78,6 +80,40 @@ async fn each_side_may_end_before_the_other() {
     client.send("answer").await;
     client.finish().await;
     assert_eq!(backend.rest().await.0, "answer");
+    world.nothing_open().await;
+}
+
+#[tokio::test]
+async fn a_broken_connection_breaks_the_other_at_once() {
+    let world = World::new().await;
+    let (client, mut backend) = tunnel(&world).await;
+    client.stream.set_zero_linger().unwrap();
+    drop(client);
+    assert!(backend.rest().await.1.is_err(), "no clean end");
+    world.nothing_open().await;
+
+    let (mut client, mut backend) = tunnel(&world).await;
+    backend.send("last words").await;
+    client.exactly(10).await;
+    backend.stream.set_zero_linger().unwrap();
+    drop(backend);
+    assert!(client.rest().await.1.is_err(), "no clean end");
+    world.nothing_open().await;
+}
+
+#[tokio::test]
+async fn what_a_backend_said_before_it_stopped_listening_is_delivered() {
+    let world = World::new().await;
+    let (mut client, mut backend) = tunnel(&world).await;
+    // Closed with unread bytes: the backend's kernel answers the next ones with a reset.
+    backend.send("farewell").await;
+    backend.finish().await;
+    assert_eq!(client.rest().await.0, "farewell");
+    drop(backend);
+    // The first of these is answered with a reset, the second cannot be written.
+    while client.stream.write_all(b"too late").await.is_ok() {
+        tokio::task::yield_now().await;
+    }
     world.nothing_open().await;
 }
 
@@ -157,8 +193,8 @@ async fn no_close_frame_is_put_into_another_frame() {
     world.nothing_open().await;
 }
 
-#[tokio::test]
-async fn thousands_of_handshakes_all_succeed() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_thousand_handshakes_all_succeed() {
     let world = std::sync::Arc::new(World::new().await);
     let mut all = tokio::task::JoinSet::new();
     let backends = world.clone();
@@ -193,4 +229,17 @@ async fn thousands_of_handshakes_all_succeed() {
     }
     serving.abort();
     world.nothing_open().await;
+}
+
+#[tokio::test]
+async fn an_idle_tunnel_costs_little() {
+    let world = World::new().await;
+    let (client, backend) = tunnel(&world).await;
+    let socket = std::sync::Arc::new(client.stream);
+    let switch =
+        Switch { backend: std::sync::Arc::new(backend.stream), greeting: Vec::new(), early: Vec::new() };
+    let admitted = world.fixture.admission().admit(&SESSION.parse().unwrap(), std::future::pending()).await;
+    let tunnel = Box::new(Tunnel::new(socket, switch, admitted.unwrap().unwrap(), true));
+    let size = size_of_val(&*tunnel) + size_of_val(&tunnel.run());
+    assert!(size < 2048, "{size} bytes");
 }

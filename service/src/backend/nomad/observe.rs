@@ -28,6 +28,7 @@ pub(super) async fn observe(
 ) {
     let closed = reports.clone();
     let mut watch = Watch {
+        version_checked: false,
         client,
         settings,
         places,
@@ -61,6 +62,7 @@ struct Watch<'a> {
     /// Where the last stream ended, if the picture was whole until then.
     cursor: Option<Cursor>,
     waits: ExponentialBackoff,
+    version_checked: bool,
 }
 
 impl Watch<'_> {
@@ -89,12 +91,32 @@ impl Watch<'_> {
         let after = self.cursor.clone();
         let (stream, continuity) = self.client.events(&self.settings.watched, &Topic::ALL, after).await?;
         self.cursor = None;
+        self.check_version().await;
         if continuity != Continuity::Continuous {
             self.picture = Picture::new(&self.settings.cluster);
             self.list().await?;
         }
         self.tell(Observation::Synced).await;
         Ok(stream)
+    }
+
+    /// Older servers ignore what keeps a session of an unreachable node from being started a second time.
+    async fn check_version(&mut self) {
+        const OLDEST: (u32, u32) = (1, 8);
+        if std::mem::replace(&mut self.version_checked, true) {
+            return;
+        }
+        match self.client.agent().await {
+            Ok(agent) if agent.release().is_some_and(|release| release < OLDEST) => {
+                let (major, minor) = OLDEST;
+                tracing::warn!(
+                    nomad.version = %agent.version,
+                    "Nomad is older than {major}.{minor}: when a node is unreachable, its sessions are started again elsewhere."
+                );
+            }
+            Ok(agent) => tracing::info!(nomad.version = %agent.version, "Sessions run on Nomad."),
+            Err(why) => tracing::debug!(%why, "Nomad does not tell its version; 1.8 or later is assumed."),
+        }
     }
 
     /// Passes events on until the stream breaks.

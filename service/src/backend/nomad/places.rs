@@ -10,48 +10,58 @@ use crate::backend::Run;
 /// Where jobs are, as far as this process started or saw them.
 #[derive(Debug)]
 pub(super) struct Places {
-    known: RwLock<Known>,
-}
-
-#[derive(Debug)]
-struct Known {
-    /// Where a job may be of which nothing else is known. Never shrinks: templates come and go, their jobs stay.
-    namespaces: BTreeSet<String>,
-    runs: HashMap<Run, String>,
+    /// Where a job may be of which nothing is known.
+    default: String,
+    runs: RwLock<HashMap<Run, String>>,
 }
 
 impl Places {
-    pub(super) fn new(namespace: String) -> Self {
-        Self { known: RwLock::new(Known { namespaces: BTreeSet::from([namespace]), runs: HashMap::new() }) }
+    pub(super) fn new(default: String) -> Self {
+        Self { default, runs: RwLock::default() }
     }
 
     pub(super) fn of(&self, run: &Run) -> Option<String> {
-        self.known.read().runs.get(run).cloned()
+        self.runs.read().get(run).cloned()
     }
 
-    /// Where to look for a run: first where it was seen.
+    /// Where to look for a run: where it was seen, then wherever any other was.
     pub(super) fn candidates(&self, run: &Run) -> Vec<String> {
-        let known = self.known.read();
-        let first = known.runs.get(run);
-        first
-            .into_iter()
-            .chain(known.namespaces.iter().filter(|other| Some(*other) != first))
-            .cloned()
-            .collect()
+        let runs = self.runs.read();
+        let first = runs.get(run);
+        let others: BTreeSet<&String> = runs.values().chain([&self.default]).collect();
+        first.into_iter().chain(others.into_iter().filter(|other| Some(*other) != first)).cloned().collect()
     }
 
     pub(super) fn remember(&self, run: &Run, namespace: &str) {
-        if self.known.read().runs.get(run).is_some_and(|known| known == namespace) {
-            return;
-        }
-        let mut known = self.known.write();
-        known.runs.insert(run.clone(), namespace.to_owned());
-        if !known.namespaces.contains(namespace) {
-            known.namespaces.insert(namespace.to_owned());
+        if self.of(run).as_deref() != Some(namespace) {
+            self.runs.write().insert(run.clone(), namespace.to_owned());
         }
     }
 
     pub(super) fn forget(&self, run: &Run) {
-        self.known.write().runs.remove(run);
+        self.runs.write().remove(run);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bivouac_protocol::{Generation, SessionId};
+
+    use super::*;
+
+    #[test]
+    fn a_run_is_looked_for_first_where_it_was_seen() {
+        let places = Places::new("default".to_owned());
+        let run = |generation| Run {
+            session: "aaaaaaaaaaaaaaaaaaaa".parse::<SessionId>().unwrap(),
+            generation: Generation(generation),
+        };
+        assert_eq!(places.candidates(&run(1)), ["default"]);
+        places.remember(&run(1), "teams");
+        places.remember(&run(2), "another");
+        assert_eq!(places.candidates(&run(1)), ["teams", "another", "default"]);
+        assert_eq!(places.candidates(&run(3)), ["another", "default", "teams"]);
+        places.forget(&run(1));
+        assert_eq!(places.of(&run(1)), None);
     }
 }

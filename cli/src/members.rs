@@ -1,0 +1,80 @@
+//! `bivouac members`: the proxies whose evidence a stop waits for.
+
+use bivouac_protocol::BootId;
+use jiff::Timestamp;
+
+use crate::{connect, output};
+
+/// The proxies whose evidence is needed before a session is stopped for idleness
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  bivouac members ls
+  bivouac members forget 7xk2m5qd3vbn      its process is dead, and nothing else can tell
+
+Only forget a proxy whose process is dead: what it would have said about open connections is lost.")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Action {
+    /// List them
+    Ls {
+        #[command(flatten)]
+        connect: connect::Args,
+    },
+    /// Remove one whose process is dead
+    Forget {
+        /// Its boot id
+        boot: BootId,
+        #[command(flatten)]
+        connect: connect::Args,
+    },
+}
+
+/// Carries it out.
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    match args.action {
+        Action::Ls { connect } => ls(&connect).await,
+        Action::Forget { boot, connect } => forget(&boot, &connect).await,
+    }
+}
+
+async fn ls(connect: &connect::Args) -> anyhow::Result<()> {
+    let reply = connect.client()?.members().await?;
+    if connect.json {
+        return Ok(output::json(&reply.json)?);
+    }
+    if reply.value.members.is_empty() {
+        output::error("no proxies: nothing is stopped for idleness, and nothing is served");
+        return Ok(());
+    }
+    let now = Timestamp::now();
+    let rows: Vec<_> = reply
+        .value
+        .members
+        .iter()
+        .map(|member| {
+            vec![
+                output::plain(&member.boot),
+                output::plain(&member.host),
+                output::plain(&member.listen),
+                output::plain(member.pid),
+                output::plain(output::roughly(output::between(member.joined_at, now))),
+                output::plain(&member.version),
+            ]
+        })
+        .collect();
+    Ok(output::table(&["BOOT", "HOST", "LISTENS", "PID", "AGE", "VERSION"], &rows)?)
+}
+
+async fn forget(boot: &BootId, connect: &connect::Args) -> anyhow::Result<()> {
+    connect.client()?.forget_member(boot).await?;
+    // The API answers without a body.
+    if !connect.json {
+        output::line(format_args!("forgot {boot}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,275 @@
+//! The API's documents as its callers see them. Fields that are added later are ignored, states that are added later
+//! read as `unknown`: an older client goes on working.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bivouac_protocol::{
+    AllocationId, BootId, Generation, Key, Namespace, Policy, Reason, SessionId, Span, TemplateName,
+    Timeline, member::Member, record::Resources,
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// What to spawn. Plain text: the service checks it, and its refusal names the field.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct SpawnRequest {
+    /// From which template.
+    pub template: String,
+    /// The application's name for the session: get-or-create.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The key's namespace; `default` if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Values of the template's parameters.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub params: BTreeMap<String, String>,
+    /// Additional environment, where the template allows it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Additional arguments, where the template allows them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// Another image, where the template allows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Other resources, where the template allows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+    /// Ends the session this long after its last use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<Span>,
+    /// Ends it this long after its start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_lifetime: Option<Span>,
+    /// Gives it up if it is not ready by then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub startup_timeout: Option<Span>,
+    /// The application's own marks.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// For whom.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+}
+
+impl SpawnRequest {
+    /// A session from a template, and nothing more said.
+    #[must_use]
+    pub fn new(template: impl Into<String>) -> Self {
+        Self { template: template.into(), ..Self::default() }
+    }
+}
+
+/// The answer to a spawn.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Spawned {
+    /// Whether this call spawned it; `false` when the key's session was already there.
+    pub spawned: bool,
+    /// The session.
+    #[serde(flatten)]
+    pub session: Session,
+}
+
+/// How far a session has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Claimed; not placed yet.
+    Queued,
+    /// Placed: its address is known.
+    Placed,
+    /// The driver started it.
+    Starting,
+    /// It answers.
+    Ready,
+    /// An idle stop is being attempted.
+    Fencing,
+    /// A stop is decided.
+    Stopping,
+    /// Over.
+    Ended,
+    /// A state that this client does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+impl State {
+    /// The state as it stands in the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Placed => "placed",
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Fencing => "fencing",
+            Self::Stopping => "stopping",
+            Self::Ended => "ended",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// One session.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Session {
+    /// Identity.
+    pub id: SessionId,
+    /// The application's name for it.
+    pub key: Option<Key>,
+    /// The key's namespace.
+    pub namespace: Namespace,
+    /// Current run.
+    pub generation: Generation,
+    /// From which template.
+    pub template: TemplateName,
+    /// How far it has come.
+    pub state: State,
+    /// Why it is stopping, or ended.
+    pub reason: Option<Reason>,
+    /// While queued: what the cluster lacks.
+    pub waiting_for: Option<String>,
+    /// Where users reach it.
+    pub url: String,
+    /// The application's own marks.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// For whom it was spawned.
+    pub user: Option<String>,
+    /// Its allocation in Nomad.
+    pub allocation: Option<AllocationId>,
+    /// Where it runs.
+    pub node: Option<String>,
+    /// The rules of this run.
+    pub policy: Policy,
+    /// When what happened.
+    #[serde(default)]
+    pub timeline: Timeline,
+    /// Why it is alive; absent once it is stopping.
+    pub alive: Option<Alive>,
+}
+
+/// The evidence that keeps a session alive.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Alive {
+    /// What follows from the evidence.
+    pub verdict: Verdict,
+    /// When it will be stopped, if nothing changes.
+    pub ends_at: Option<Timestamp>,
+    /// Proxies whose evidence is missing.
+    #[serde(default)]
+    pub silent: Vec<BootId>,
+    /// Each proxy's evidence.
+    #[serde(default)]
+    pub proxies: Vec<ProxyUse>,
+    /// Last spawn that joined it.
+    pub touched_at: Timestamp,
+    /// Promises to keep it alive.
+    #[serde(default)]
+    pub leases: BTreeMap<String, Timestamp>,
+}
+
+/// What follows from the proxies' evidence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// In use.
+    Busy,
+    /// Not in use, on every proxy's word.
+    Idle,
+    /// Some proxy is silent.
+    #[serde(other)]
+    Unknown,
+}
+
+/// How one proxy uses a session.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ProxyUse {
+    /// Which proxy.
+    pub boot: BootId,
+    /// Requests and connections that are open or held.
+    pub open: u32,
+    /// End of the last of them.
+    pub last_use: Option<Timestamp>,
+}
+
+/// Which sessions to list. Everything that is set must match.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// In this state.
+    pub state: Option<String>,
+    /// From this template.
+    pub template: Option<String>,
+    /// In this namespace.
+    pub namespace: Option<String>,
+    /// With this key.
+    pub key: Option<String>,
+    /// With these labels.
+    pub labels: BTreeMap<String, String>,
+    /// At most so many on one page.
+    pub limit: Option<u32>,
+    /// The `next` of the page before.
+    pub after: Option<String>,
+}
+
+impl Filter {
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let texts = [
+            ("state", &self.state),
+            ("template", &self.template),
+            ("namespace", &self.namespace),
+            ("key", &self.key),
+            ("after", &self.after),
+        ];
+        let texts = texts.into_iter().filter_map(|(name, value)| Some((name, value.clone()?)));
+        let labels = self.labels.iter().map(|(name, value)| ("label", format!("{name}={value}")));
+        texts.chain(labels).chain(self.limit.map(|limit| ("limit", limit.to_string())))
+    }
+}
+
+/// A page of sessions.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct SessionPage {
+    /// The sessions.
+    pub sessions: Vec<Session>,
+    /// Where the next page begins, if there is one.
+    #[serde(default)]
+    pub next: Option<String>,
+}
+
+/// The templates that are loaded.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct TemplateList {
+    /// The templates.
+    pub templates: Vec<Template>,
+}
+
+/// One template.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Template {
+    /// Its name: what a spawn says.
+    pub name: TemplateName,
+    /// What it is, for people.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// Whether it can be spawned from now.
+    pub enabled: bool,
+    /// Why not.
+    #[serde(default)]
+    pub problem: Option<String>,
+}
+
+/// The member proxies.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct MemberList {
+    /// The proxies.
+    pub members: Vec<Member>,
+}

@@ -1,0 +1,256 @@
+//! One look of a waiting request: what is known, what the record says, and where that leads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bivouac_protocol::link::FromProxy;
+use bivouac_protocol::{AllocationId, Generation, Phase, Reason, Route, RoutePhase};
+
+use super::HEARD_WITHIN;
+use super::standing::{Standing, refusal_of_end};
+use super::visit::{ONCE_IN, RECHECK, Visit};
+use crate::activity::entry::{Entry, Outcome};
+use crate::refusal::Refusal;
+use crate::routes::merge::Over;
+use crate::routes::resolve::Unreachable;
+
+/// A replica that is asked for a route gets this long before the directory is tried.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// Generations that one request wakes, one after the other, if each ends before it is served.
+const WAKES_AT_MOST: u32 = 3;
+
+/// Where a look leads.
+pub(super) enum Look {
+    Go(Arc<Route>),
+    /// Something was learned: look again at once.
+    Again,
+    Wait(Duration),
+}
+
+/// What a request asked to be woken.
+pub(super) struct Woken {
+    generation: Generation,
+    /// The number of the last outcome before that.
+    before: Option<u64>,
+}
+
+impl Visit<'_> {
+    pub(super) async fn look(&mut self, entry: &Arc<Entry>) -> Result<Look, Refusal> {
+        let (route, confirmed) = {
+            let state = entry.lock();
+            let route = state.known.route().cloned();
+            let confirmed = route.as_ref().is_some_and(|route| state.gate.is_confirmed(route.generation));
+            (route, confirmed && self.inner.is_fresh(&state))
+        };
+        if let Some(route) = route.as_ref().filter(|_| confirmed) {
+            return Ok(match route.phase {
+                RoutePhase::Ready => Look::Go(route.clone()),
+                RoutePhase::Starting => Look::Wait(RECHECK),
+            });
+        }
+        self.take_hold(entry)?;
+        match self.standing(entry).await {
+            Ok((standing, epoch)) => {
+                self.unreachable = false;
+                self.follow(entry, standing, epoch).await
+            }
+            Err(error) => self.without_record(entry, route, &error),
+        }
+    }
+
+    /// The record, read after this proxy has joined, and under which membership.
+    async fn standing(&self, entry: &Entry) -> Result<(Standing, u64), Unreachable> {
+        let mut membership = self.inner.parts.membership.clone();
+        let decided = membership.wait_for(|membership| !membership.is_joining());
+        let epoch = match tokio::time::timeout(RECHECK, decided).await {
+            Ok(Ok(membership)) => membership.epoch().ok_or(Unreachable::NoMember)?,
+            _ => return Err(Unreachable::NoMember),
+        };
+        let record = self.inner.parts.resolver.record(entry).await?;
+        Ok((Standing::of(record.as_ref().as_ref()), epoch))
+    }
+
+    async fn follow(&mut self, entry: &Arc<Entry>, standing: Standing, epoch: u64) -> Result<Look, Refusal> {
+        let parts = &self.inner.parts;
+        match standing {
+            Standing::Unknown => Err(Refusal::UnknownSession),
+            Standing::Claimed(generation) => {
+                let routed = self.exists(entry, generation).is_some();
+                // A replica pushes the route of an allocation that it is about to pin.
+                Ok(Look::Wait(if routed { self.longer() } else { RECHECK }))
+            }
+            Standing::Running { generation, allocation, was_ready } => {
+                let route = self.exists(entry, generation);
+                parts.table.confirm(entry, generation, epoch);
+                let right = |route: &Arc<Route>| allocation.as_ref().is_none_or(|id| *id == route.allocation);
+                if let Some(wrong) = route.as_ref().filter(|route| !right(route)) {
+                    parts.routes.forget(wrong);
+                }
+                match route.filter(right) {
+                    Some(_) if self.is_linked() => Ok(Look::Again),
+                    Some(route) => self.verify(entry, &route).await,
+                    None => self.find(entry, generation, allocation.as_ref(), was_ready).await,
+                }
+            }
+            Standing::Stopping { generation, reason } => {
+                self.exists(entry, generation);
+                parts.routes.retract(&self.id, &Over { generation, ended: false, reason, wake: false });
+                Ok(Look::Wait(RECHECK))
+            }
+            Standing::Ended { generation, reason, wake } => {
+                parts.routes.retract(&self.id, &Over::ended(generation, reason.clone(), wake));
+                self.ended(entry, generation, reason, wake)
+            }
+        }
+    }
+
+    /// Notes that the session exists at this generation; returns its route, if there is one.
+    fn exists(&self, entry: &Arc<Entry>, generation: Generation) -> Option<Arc<Route>> {
+        let parts = &self.inner.parts;
+        parts.table.mark_existing(entry, generation);
+        let route = entry.lock().known.route().cloned()?;
+        if route.generation < generation {
+            parts.routes.retract_before(&self.id, generation);
+        }
+        (route.generation == generation).then_some(route)
+    }
+
+    fn is_linked(&self) -> bool {
+        let table = &self.inner.parts.table;
+        table.outbox.heard_within(HEARD_WITHIN, table.clock.now())
+    }
+
+    /// No replica says whether this route is still good: the directory does.
+    async fn verify(&mut self, entry: &Arc<Entry>, route: &Arc<Route>) -> Result<Look, Refusal> {
+        let parts = &self.inner.parts;
+        match parts.resolver.place(&self.id, route.generation).await {
+            Ok(Some(place)) if place.allocation == route.allocation => {
+                if place.address != route.address {
+                    parts.routes.forget(route);
+                }
+                self.accept(entry, &place)
+            }
+            Ok(_) => Ok(Look::Wait(self.longer())),
+            Err(error) => self.without_record(entry, Some(route.clone()), &error),
+        }
+    }
+
+    /// There is no route: ask a replica, or look it up.
+    async fn find(
+        &mut self,
+        entry: &Arc<Entry>,
+        generation: Generation,
+        allocation: Option<&AllocationId>,
+        was_ready: bool,
+    ) -> Result<Look, Refusal> {
+        if self.only_if_never_ready && was_ready {
+            return Err(Refusal::BackendUnreachable);
+        }
+        let asked = !self.asked && self.ask(entry, FromProxy::Resolve { session: self.id.clone() });
+        self.asked = true;
+        if asked && !was_ready {
+            // The replica knows when it is ready; the directory does not.
+            return Ok(Look::Wait(PATIENCE));
+        }
+        match self.inner.parts.resolver.place(&self.id, generation).await {
+            Ok(Some(place)) if allocation.is_none_or(|id| *id == place.allocation) => {
+                self.accept(entry, &place)
+            }
+            Ok(_) => Ok(Look::Wait(self.longer())),
+            Err(error) => self.without_record(entry, None, &error),
+        }
+    }
+
+    /// Takes a place that record and directory agree about.
+    fn accept(&mut self, entry: &Arc<Entry>, place: &Arc<Route>) -> Result<Look, Refusal> {
+        let parts = &self.inner.parts;
+        if !parts.routes.push(Route { phase: RoutePhase::Ready, ..Route::clone(place) }) {
+            return Err(Refusal::Unresolvable);
+        }
+        let mut state = entry.lock();
+        state.verified_at = Some(parts.table.clock.now());
+        // Where it was retracted since the record was read, the record will say so in a moment.
+        Ok(if state.known.is_over(place.generation) { Look::Wait(self.longer()) } else { Look::Again })
+    }
+
+    /// Record or directory cannot be read: what is known has to do.
+    fn without_record(
+        &mut self,
+        entry: &Arc<Entry>,
+        route: Option<Arc<Route>>,
+        error: &Unreachable,
+    ) -> Result<Look, Refusal> {
+        tracing::debug!(session.id = %self.id, %error, "A request is decided without the record.");
+        self.unreachable = true;
+        let (over, exists) = {
+            let state = entry.lock();
+            (state.known.over().filter(|over| over.ended).cloned(), state.exists)
+        };
+        match (route, over) {
+            (Some(route), _) if route.phase == RoutePhase::Ready => {
+                self.inner.parts.table.metrics.served_unconfirmed();
+                Ok(Look::Go(route))
+            }
+            (Some(_), _) => Ok(Look::Wait(RECHECK)),
+            (None, Some(over)) => self.ended(entry, over.generation, over.reason, over.wake),
+            (None, None) if exists => Ok(Look::Wait(RECHECK)),
+            (None, None) => Err(Refusal::Unresolvable),
+        }
+    }
+
+    /// The session has ended: it is woken, if it may be, and if this request did not try already.
+    fn ended(
+        &mut self,
+        entry: &Arc<Entry>,
+        generation: Generation,
+        reason: Option<Reason>,
+        wake: bool,
+    ) -> Result<Look, Refusal> {
+        let last = entry.lock().outcome.clone();
+        match &self.woken {
+            _ if !wake => return Err(refusal_of_end(reason)),
+            Some(woken) if woken.generation == generation => {
+                if let Some(refusal) =
+                    last.filter(|(number, _)| Some(*number) != woken.before).and_then(refused)
+                {
+                    return Err(refusal);
+                }
+            }
+            Some(_) if self.wakes >= WAKES_AT_MOST => return Err(refusal_of_end(reason)),
+            Some(_) if reason.as_ref().is_some_and(|reason| reason.code.is_failed_start()) => {
+                return Err(refusal_of_end(reason));
+            }
+            _ => {
+                self.woken = Some(Woken { generation, before: last.map(|(number, _)| number) });
+                self.wakes += 1;
+            }
+        }
+        self.inner.parts.table.mark_existing(entry, generation);
+        self.unreachable = !self.ask(entry, FromProxy::Wake { session: self.id.clone(), generation });
+        Ok(Look::Wait(RECHECK))
+    }
+
+    /// Asks a replica, another one each time, once a second for all who wait. `false`: there is none.
+    fn ask(&self, entry: &Arc<Entry>, question: FromProxy) -> bool {
+        let parts = &self.inner.parts;
+        let now = parts.table.clock.now();
+        let mut state = entry.lock();
+        let asked = state.asked.as_ref();
+        if asked.is_some_and(|(last, at)| *last == question && now.saturating_sub(*at) < ONCE_IN) {
+            return true;
+        }
+        let turn = usize::try_from(now.as_secs()).unwrap_or_default();
+        let sent = parts.table.outbox.ask(turn, &question);
+        state.asked = sent.then_some((question, now));
+        sent
+    }
+}
+
+/// What a replica's answer to a wake means, if it does not mean waiting.
+fn refused((_, outcome): (u64, Outcome)) -> Option<Refusal> {
+    match (outcome.generation, outcome.phase) {
+        (None, _) => Some(Refusal::UnknownSession),
+        (_, Some(Phase::Ended) | None) => Some(refusal_of_end(outcome.reason)),
+        _ => None,
+    }
+}

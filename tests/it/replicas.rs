@@ -1,0 +1,93 @@
+//! Several replicas of the service, of which one leads.
+
+use std::time::Duration;
+
+use bivouac_tests::world::{GUEST, WAKING};
+use bivouac_tests::{World, eventually};
+use futures::future::join_all;
+
+const SOON: Duration = Duration::from_secs(40);
+
+async fn leader(world: &World) -> usize {
+    eventually("somebody leads", SOON, async || world.leader().await).await
+}
+
+#[test]
+fn all_replicas_tell_the_same_story() {
+    World::cluster().replicas(2).run(async |world| {
+        let session = world.spawn(GUEST).key("doc").idle_timeout("3s").await;
+        session.serves("/").await;
+        let same = world.asking(1).spawn(GUEST).key("doc").await;
+        assert!(!same.spawned());
+        assert_eq!(same.id, session.id);
+        same.asking(1).ready().await;
+        session.asking(1).ended("idle").await;
+        session.asking(0).ended("idle").await;
+    });
+}
+
+#[test]
+fn a_hundred_spawns_of_a_key_at_two_replicas_make_one_session() {
+    World::cluster().replicas(2).run(async |world| {
+        let answers = join_all((0..100).map(|n| {
+            let world = world.asking(n % 2);
+            async move { world.spawn(GUEST).key("crowd").send().await.expect("an answer") }
+        }))
+        .await;
+        let made = answers.iter().filter(|answer| answer.status == 201).count();
+        let found = answers.iter().filter(|answer| answer.status == 200).count();
+        assert_eq!((made, found), (1, 99));
+        let session = world.spawn(GUEST).key("crowd").await;
+        session.serves("/").await;
+        assert_eq!(session.starts().len(), 1);
+    });
+}
+
+#[test]
+fn the_leader_is_killed() {
+    World::cluster().replicas(2).run(async |world| {
+        let first = leader(&world).await;
+        let other = world.asking(1 - first);
+        let session = other.spawn(GUEST).key("doc").idle_timeout("2s").await;
+        session.serves("/").await;
+        world.service(first).process.kill();
+        session.used_for(Duration::from_secs(2), Duration::from_millis(300)).await;
+        let later = other.spawn(GUEST).key("later").idle_timeout("2s").await;
+        later.serves("/").await;
+        // Idle stops wait for the lock's TTL at most.
+        session.ended("idle").await;
+        later.ended("idle").await;
+        session.never_doubled();
+        world.service(first).start().await;
+        world.asking(first).spawn(GUEST).key("doc").await.serves("/").await;
+        session.never_doubled();
+    });
+}
+
+/// A leader is paused between fence and commit, deposed, and goes on: its commit must be refused.
+#[test]
+fn a_deposed_leaders_commit_is_refused() {
+    World::cluster().replicas(2).run(async |world| {
+        let first = leader(&world).await;
+        let session = world.asking(1 - first).spawn(WAKING).key("doc").idle_timeout("2s").await;
+        session.serves("/").await;
+        let commit = world.service(first).consul.hold("PUT /v1/txn");
+        commit.arrived().await;
+        world.service(first).process.freeze();
+        // A request meets the fence of a leader that is gone: it is served without him.
+        session.serves("/").await;
+        let mut socket = session.websocket().await;
+        eventually("the other leads", SOON, async || match world.leader().await? {
+            still if still == first => Err("the frozen one still holds the lock".to_owned()),
+            _ => Ok(()),
+        })
+        .await;
+        commit.release();
+        world.service(first).process.thaw();
+        commit.done().await;
+        socket.echoes("not stopped by a leader of yesterday").await;
+        socket.close().await;
+        session.ended("idle").await;
+        assert_eq!(session.starts().len(), 1, "{:?}", session.starts());
+    });
+}

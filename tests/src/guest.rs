@@ -1,0 +1,79 @@
+//! The backend that the scenarios run as a session: it tells what it was asked, and fails as it is told to.
+//!
+//! How it behaves is set by environment variables: `GUEST_MODE` is `serve` (default), `mute` (never listens), `dead`
+//! (exits at once with code 3) or `dying` (serves for `GUEST_MS`, then exits with code 4); `GUEST_START_MS` delays the
+//! moment when it listens. With `GUEST_DIARY` it leaves a line per start in that folder, so that a scenario can tell
+//! how often a session really ran. With `GUEST_OWNER` it ends once that process is gone: a test run that was killed
+//! leaves nothing behind.
+
+mod diary;
+mod routes;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+use std::time::Duration;
+
+pub use diary::{Start, starts};
+
+/// Exit code of a guest that was told to exit at once.
+pub const DEAD: u8 = 3;
+/// Exit code of a guest that was told to die later.
+pub const DYING: u8 = 4;
+
+/// What the guest reads from its environment.
+struct Settings {
+    mode: String,
+    later: Duration,
+    start_delay: Duration,
+    port: u16,
+}
+
+impl Settings {
+    fn from_env() -> Self {
+        let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+        Self {
+            mode: std::env::var("GUEST_MODE").unwrap_or_else(|_| "serve".to_owned()),
+            later: Duration::from_millis(number("GUEST_MS").unwrap_or(1000)),
+            start_delay: Duration::from_millis(number("GUEST_START_MS").unwrap_or(0)),
+            port: number("PORT").and_then(|port| u16::try_from(port).ok()).unwrap_or(0),
+        }
+    }
+}
+
+/// Runs the guest until it is told to exit, or killed.
+///
+/// # Panics
+/// When its port is taken: then something is wrong with the test.
+pub async fn run() -> ExitCode {
+    diary::write();
+    std::thread::spawn(end_with_the_owner);
+    let settings = Settings::from_env();
+    match settings.mode.as_str() {
+        "dead" => return ExitCode::from(DEAD),
+        "mute" => std::future::pending().await,
+        _ => {}
+    }
+    crate::elapse(settings.start_delay).await;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, settings.port));
+    let listener = tokio::net::TcpListener::bind(address).await.expect("the port that PORT names");
+    let serving = axum::serve(listener, routes::router());
+    if settings.mode == "dying" {
+        let _ = tokio::time::timeout(settings.later, async { serving.await }).await;
+        return ExitCode::from(DYING);
+    }
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .expect("a handler for the signal");
+    tokio::select! {
+        _ = async { serving.await } => ExitCode::FAILURE,
+        _ = terminate.recv() => ExitCode::SUCCESS,
+    }
+}
+
+fn end_with_the_owner() {
+    let owner = std::env::var("GUEST_OWNER").ok().and_then(|text| text.parse::<i32>().ok());
+    let Some(owner) = owner.and_then(rustix::process::Pid::from_raw) else { return };
+    while rustix::process::test_kill_process(owner).is_ok() {
+        std::thread::park_timeout(Duration::from_secs(1));
+    }
+    std::process::exit(0);
+}

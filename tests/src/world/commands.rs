@@ -1,0 +1,68 @@
+//! Commands of the binary that run to their end.
+
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use super::{Kind, World};
+
+/// Longest time that one may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+impl World {
+    /// Runs a client command against this world.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub async fn bivouac(&self, args: &[&str]) -> Output {
+        self.run(args, &[("BIVOUAC_ADDR", &self.api_url()), ("BIVOUAC_TOKEN", &self.token())]).await
+    }
+
+    /// Starts another process like this world's service (or `dev`) with templates that it must refuse.
+    ///
+    /// # Panics
+    /// When it does not end by itself.
+    pub async fn started_with_templates(&self, templates: &Path) -> Output {
+        let templates = templates.display().to_string();
+        let secret = self.folder().join("cluster.secret").display().to_string();
+        let mut args = match &self.parts.kind {
+            Kind::Embedded(_) => vec!["dev", "--api", "127.0.0.1:0", "--proxy", "127.0.0.1:0"],
+            Kind::Cluster(_) => vec!["service", "--api", "127.0.0.1:0", "--internal", "127.0.0.1:0"],
+        };
+        if !self.is_embedded() {
+            for flag in ["--cluster-secret-file", "--link-secret-file", "--token-file"] {
+                args.extend([flag, &secret]);
+            }
+            args.extend(["--session-url", "http://localhost:80", "--prefix", "nobody"]);
+        }
+        args.extend(["--templates", &templates]);
+        let (nomad, consul) = match &self.parts.kind {
+            Kind::Embedded(_) => Default::default(),
+            Kind::Cluster(site) => {
+                (format!("http://{}", site.nomad_address()), site.consul_address().to_string())
+            }
+        };
+        self.run(&args, &[("NOMAD_ADDR", &nomad), ("CONSUL_HTTP_ADDR", &consul)]).await
+    }
+
+    async fn run(&self, args: &[&str], env: &[(&str, &str)]) -> Output {
+        let command = tokio::process::Command::new(super::binary::path())
+            .args(args)
+            .envs(env.iter().copied())
+            .env("XDG_STATE_HOME", self.folder().join("other-state"))
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let output = tokio::time::timeout(LIMIT, command).await;
+        output.unwrap_or_else(|_| panic!("bivouac {args:?} does not end")).expect("the binary runs")
+    }
+
+    /// Starts a further replica of the service and waits until it serves.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn start_a_replica(&self) {
+        let replica = self.prepare_replica(self.proxy_port(0), &[], &[]).await;
+        replica.process.start().await;
+    }
+}

@@ -1,0 +1,56 @@
+//! A proxy in a cluster world.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use super::World;
+use super::process::{Plan, Process};
+use super::setup::secret_file;
+use crate::faults::FaultProxy;
+
+/// A proxy with a wire of its own to Consul.
+#[derive(Debug)]
+pub struct Gateway {
+    /// The process.
+    pub process: Process,
+    /// In front of Consul.
+    pub consul: FaultProxy,
+}
+
+impl World {
+    /// Prepares a further proxy; it is not started yet.
+    pub async fn prepare_proxy(&self, port: u16) -> Arc<Gateway> {
+        let name = format!("proxy-{}", self.proxies().len());
+        let folder = self.folder().join(&name);
+        std::fs::create_dir_all(&folder).expect("the proxy's folder");
+        let consul = FaultProxy::in_front_of(self.site().consul_address()).await;
+        let mut args = vec!["proxy".to_owned()];
+        let mut flag = |name: &str, value: &str| args.extend([format!("--{name}"), value.to_owned()]);
+        flag("listen", &format!("127.0.0.1:{port}"));
+        flag("admin", "127.0.0.1:0");
+        flag("domain", "localhost");
+        flag("link-secret-file", &secret_file(self.folder(), "link", &self.parts.secrets.link));
+        flag("data-dir", &folder.join("data").to_string_lossy());
+        flag("prefix", self.prefix());
+        let env = vec![("CONSUL_HTTP_ADDR".to_owned(), consul.address().to_string())];
+        let gateway = Arc::new(Gateway { process: Process::new(Plan { name, folder, args, env }), consul });
+        self.parts.gateways.lock().push(gateway.clone());
+        gateway
+    }
+}
+
+/// A port that nobody listens on, outside of the ranges from which the kernel and Nomad choose, so that it is still
+/// free when a process is restarted.
+///
+/// # Panics
+/// When none is free.
+#[must_use]
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 8).expect("a small number") * 1000;
+    (0..8000)
+        .map(|_| 11_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 8000)
+        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+        .expect("a free port")
+}

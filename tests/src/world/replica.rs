@@ -1,0 +1,95 @@
+//! A replica of the service in a cluster world.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::process::{Plan, Process};
+use super::setup::secret_file;
+use super::templates::WHITEBOARD;
+use super::{Answer, World};
+use crate::eventually;
+use crate::faults::FaultProxy;
+
+/// A service with wires of its own to Nomad and Consul.
+#[derive(Debug)]
+pub struct Replica {
+    /// The process.
+    pub process: Process,
+    /// In front of Nomad.
+    pub nomad: FaultProxy,
+    /// In front of Consul.
+    pub consul: FaultProxy,
+}
+
+impl World {
+    /// Prepares a further replica; it is not started yet.
+    pub(super) async fn prepare_replica(
+        &self,
+        session_port: u16,
+        flags: &[String],
+        env: &[(String, String)],
+    ) -> Arc<Replica> {
+        let name = format!("service-{}", self.replicas().len());
+        let folder = self.folder().join(&name);
+        std::fs::create_dir_all(&folder).expect("the service's folder");
+        let nomad = FaultProxy::in_front_of(self.site().nomad_address()).await;
+        let consul = FaultProxy::in_front_of(self.site().consul_address()).await;
+        let mut args = vec!["service".to_owned()];
+        let mut flag = |name: &str, value: &str| args.extend([format!("--{name}"), value.to_owned()]);
+        let secrets = &self.parts.secrets;
+        flag("api", "127.0.0.1:0");
+        flag("internal", "127.0.0.1:0");
+        flag("templates", &self.templates().to_string_lossy());
+        flag("session-url", &format!("http://localhost:{session_port}"));
+        flag("cluster-secret-file", &secret_file(self.folder(), "cluster", &secrets.cluster));
+        flag("link-secret-file", &secret_file(self.folder(), "link", &secrets.link));
+        flag("token-file", &secret_file(self.folder(), "token", &secrets.token));
+        flag("prefix", self.prefix());
+        flag("template-var", &format!("{WHITEBOARD}.binary={}", super::binary::path().display()));
+        args.extend_from_slice(flags);
+        let mut env = env.to_vec();
+        env.push(("NOMAD_ADDR".to_owned(), format!("http://{}", nomad.address())));
+        env.push(("CONSUL_HTTP_ADDR".to_owned(), consul.address().to_string()));
+        let replica =
+            Arc::new(Replica { process: Process::new(Plan { name, folder, args, env }), nomad, consul });
+        self.parts.replicas.lock().push(replica.clone());
+        replica
+    }
+}
+
+impl Replica {
+    /// Sets the failpoints from the next start on; empty: none.
+    pub fn failpoints(&self, setting: &str) {
+        self.process.set_env("BIVOUAC_FAILPOINTS", setting);
+    }
+
+    /// Starts it and waits until it is ready to spawn.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    pub async fn start(&self) {
+        self.process.launch();
+        self.is_ready().await;
+    }
+
+    /// Waits until it is ready to spawn: it serves, and knows Nomad, Consul and its templates.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    pub async fn is_ready(&self) {
+        self.process.serves().await;
+        let url = format!("{}/readyz", self.process.ready().api.expect("the API's URL"));
+        let http = crate::http_client(Duration::from_secs(5));
+        eventually(format!("{} is ready", self.process.name()), Duration::from_secs(30), async || {
+            Answer::to(http.get(&url)).await?.expect_status(200)
+        })
+        .await;
+    }
+
+    /// `kill -9`, and a fresh start without failpoints.
+    pub async fn crash_and_restart(&self) {
+        self.process.kill();
+        self.failpoints("");
+        self.start().await;
+    }
+}

@@ -1,0 +1,170 @@
+//! Setting a world up, running a scenario in it, and taking it down.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use futures::FutureExt;
+use parking_lot::Mutex;
+use rand::distr::{Alphanumeric, SampleString};
+
+use super::gateway::free_port;
+use super::process::{Plan, Process};
+use super::site::{Site, Whose};
+use super::{CALL, Kind, Parts, World, templates};
+
+/// Longest time that one scenario may take.
+const SCENARIO: Duration = Duration::from_secs(240);
+
+/// A world that is about to be set up.
+#[derive(Debug)]
+#[must_use = "nothing happens before `run`"]
+pub struct Setup {
+    agents: Option<Whose>,
+    replicas: usize,
+    proxies: usize,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+}
+
+/// The secrets of one world.
+#[derive(Debug)]
+pub(super) struct Secrets {
+    pub(super) cluster: String,
+    pub(super) link: String,
+    pub(super) token: String,
+}
+
+impl Setup {
+    pub(super) fn embedded() -> Self {
+        Self { agents: None, replicas: 1, proxies: 1, args: Vec::new(), env: Vec::new() }
+    }
+
+    pub(super) fn cluster(agents: Whose) -> Self {
+        Self { agents: Some(agents), ..Self::embedded() }
+    }
+
+    /// So many replicas of the service.
+    pub fn replicas(self, replicas: usize) -> Self {
+        Self { replicas, ..self }
+    }
+
+    /// So many proxies.
+    pub fn proxies(self, proxies: usize) -> Self {
+        Self { proxies, ..self }
+    }
+
+    /// A further flag of the service.
+    pub fn service_flag(mut self, name: &str, value: &str) -> Self {
+        self.args.extend([format!("--{name}"), value.to_owned()]);
+        self
+    }
+
+    /// Failpoints of the service's first start, such as `claimed=abort`.
+    pub fn failpoints(mut self, setting: &str) -> Self {
+        self.env.push(("BIVOUAC_FAILPOINTS".to_owned(), setting.to_owned()));
+        self
+    }
+
+    /// Sets the world up, runs the scenario in it, and takes it down; shows the logs if the scenario failed.
+    ///
+    /// # Panics
+    /// When the scenario fails, or takes too long.
+    pub fn run(self, scenario: impl AsyncFnOnce(World)) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        runtime.expect("a runtime").block_on(async {
+            let world = self.prepare().await;
+            let running = tokio::time::timeout(SCENARIO, async {
+                self.start(&world).await;
+                scenario(world.clone()).await;
+            });
+            let outcome = AssertUnwindSafe(running).catch_unwind().await;
+            if !matches!(outcome, Ok(Ok(()))) {
+                world.show_logs();
+            }
+            world.close().await;
+            match outcome {
+                Ok(finished) => finished.expect("the scenario takes less than four minutes"),
+                Err(panic) => resume_unwind(panic),
+            }
+        });
+    }
+
+    /// The world, with nothing running in it yet but the agents.
+    async fn prepare(&self) -> World {
+        let folder = tempfile::Builder::new().prefix("bivouac-world-").tempdir().expect("a folder");
+        let diary = folder.path().join("diary");
+        fs::create_dir_all(&diary).expect("the diary's folder");
+        templates::write(folder.path(), &diary);
+        let kind = match self.agents {
+            None => Kind::Embedded(self.dev(folder.path())),
+            Some(agents) => Kind::Cluster(Site::of(agents).await),
+        };
+        let parts = Parts {
+            folder,
+            kind,
+            http: crate::http_client(CALL),
+            secrets: Secrets { cluster: random(), link: random(), token: random() },
+            prefix: prefix(),
+            replicas: Mutex::default(),
+            gateways: Mutex::default(),
+        };
+        World { parts: Arc::new(parts), replica: 0 }
+    }
+
+    fn dev(&self, folder: &Path) -> Process {
+        let templates = folder.join("templates").display().to_string();
+        let args = ["dev", "--api", "127.0.0.1:0", "--proxy", "127.0.0.1:0", "--templates", &templates];
+        let args = args.into_iter().map(str::to_owned).chain(self.args.iter().cloned()).collect();
+        Process::new(Plan { name: "dev".to_owned(), folder: folder.to_owned(), args, env: self.env.clone() })
+    }
+
+    /// Starts its processes, all at once, and waits until they serve.
+    async fn start(&self, world: &World) {
+        if let Kind::Embedded(dev) = &world.parts.kind {
+            return dev.start().await;
+        }
+        let ports: Vec<u16> = (0..self.proxies).map(|_| free_port()).collect();
+        let session_port = ports.first().copied().unwrap_or(80);
+        for _ in 0..self.replicas {
+            let replica = world.prepare_replica(session_port, &self.args, &self.env).await;
+            replica.process.launch();
+        }
+        for port in ports {
+            world.prepare_proxy(port).await.process.launch();
+        }
+        let (replicas, gateways) = (world.replicas(), world.proxies());
+        futures::future::join_all(replicas.iter().map(|replica| replica.is_ready())).await;
+        futures::future::join_all(gateways.iter().map(|gateway| gateway.process.serves())).await;
+    }
+}
+
+/// A prefix that no other world of any test run has.
+fn prefix() -> String {
+    static WORLDS: AtomicU32 = AtomicU32::new(0);
+    let world = WORLDS.fetch_add(1, Ordering::Relaxed);
+    format!("world-{}-{world}", std::process::id())
+}
+
+fn random() -> String {
+    Alphanumeric.sample_string(&mut rand::rng(), 40)
+}
+
+/// Writes a secret where only its owner reads it; returns the path.
+pub(super) fn secret_file(folder: &Path, name: &str, secret: &str) -> String {
+    let path = folder.join(format!("{name}.secret"));
+    let mut file = fs::File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&path)
+        .expect("a file for the secret");
+    file.write_all(secret.as_bytes()).expect("the secret");
+    path.display().to_string()
+}

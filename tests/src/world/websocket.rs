@@ -1,0 +1,93 @@
+//! A WebSocket to a session's backend.
+
+use std::time::Duration;
+
+use futures::{SinkExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+/// Longest wait for a message, or for the close.
+const SOON: Duration = Duration::from_secs(20);
+
+/// An open WebSocket.
+#[derive(Debug)]
+pub struct Socket {
+    stream: WebSocketStream<TcpStream>,
+}
+
+impl Socket {
+    /// Opens one at `http://authority/path` on this machine.
+    ///
+    /// # Errors
+    /// When it is not opened.
+    pub async fn open(authority: &str, path: &str) -> Result<Self, Error> {
+        let port = authority.rsplit(':').next().and_then(|port| port.parse::<u16>().ok()).unwrap_or(80);
+        let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        let request = format!("ws://{authority}{path}").into_client_request()?;
+        let opened = tokio::time::timeout(SOON * 2, tokio_tungstenite::client_async(request, stream)).await;
+        let (stream, _) = opened.expect("an answer to the handshake")?;
+        Ok(Self { stream })
+    }
+
+    /// Sends a text.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub async fn send(&mut self, text: &str) -> Result<(), Error> {
+        self.stream.send(Message::text(text)).await
+    }
+
+    /// The next text; `None` once it is closed.
+    ///
+    /// # Errors
+    /// When the connection broke.
+    ///
+    /// # Panics
+    /// When nothing comes.
+    pub async fn receive(&mut self) -> Result<Option<String>, Error> {
+        loop {
+            let next = tokio::time::timeout(SOON, self.stream.next()).await.expect("a message, or the close");
+            match next.transpose()? {
+                Some(Message::Text(text)) => return Ok(Some(text.to_string())),
+                Some(Message::Close(_)) | None => return Ok(None),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Sends a text and waits until it came back.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn echoes(&mut self, text: &str) {
+        self.send(text).await.expect("a message goes out");
+        assert_eq!(self.receive().await.expect("a message comes back").as_deref(), Some(text));
+    }
+
+    /// Waits for the other end to close; the code and the reason that it gave.
+    ///
+    /// # Panics
+    /// When it does not close, or without a close frame.
+    pub async fn closed(&mut self) -> (u16, String) {
+        loop {
+            let next = tokio::time::timeout(SOON, self.stream.next()).await.expect("the close");
+            match next {
+                Some(Ok(Message::Close(Some(CloseFrame { code, reason })))) => {
+                    return (code.into(), reason.to_string());
+                }
+                Some(Ok(Message::Close(None))) => panic!("closed without a code"),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => panic!("broken off without a close frame: {error}"),
+                None => panic!("ended without a close frame"),
+            }
+        }
+    }
+
+    /// Closes it.
+    pub async fn close(mut self) {
+        let _ = self.stream.close(None).await;
+    }
+}
