@@ -43,8 +43,8 @@ Examples:
   bivouac dev --templates ./templates      with templates of your own; their [process] section is run
   bivouac dev --api 127.0.0.1:0 --proxy 127.0.0.1:0 --ready-file ready.json
 
-It prints a URL to open. The client commands (spawn, ls, status, …) find it by themselves. Everything is in
-memory: when it ends, its sessions end.")]
+It prints a URL to open. The client commands (spawn, ls, status, …) find it by themselves.
+Everything is in memory: when it ends, its sessions end.")]
 pub(crate) struct Args {
     /// Where the API is served; port 0: any
     #[arg(long, env = "BIVOUAC_API", value_name = "ADDR", default_value = "127.0.0.1:7070")]

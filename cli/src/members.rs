@@ -12,7 +12,7 @@ Examples:
   bivouac members ls
   bivouac members forget 7xk2m5qd3vbn      its process is dead, and nothing else can tell
 
-Only forget a proxy whose process is dead: what it would have said about open connections is lost.")]
+Only forget a proxy whose process is dead: what it knows of open connections is lost.")]
 pub(crate) struct Args {
     #[command(subcommand)]
     action: Action,

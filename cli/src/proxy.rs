@@ -26,7 +26,7 @@ Examples:
     --link-secret-file link.secret --data-dir /var/lib/bivouac/proxy
 
 Consul is found by the variables of its own tools: CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN, …
-SIGTERM drains: nothing new is accepted, what is open may end by itself within --drain-timeout.")]
+SIGTERM drains: nothing new is accepted, what is open may end by itself in --drain-timeout.")]
 pub(crate) struct Args {
     /// Where session traffic is accepted
     #[arg(long, env = "BIVOUAC_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:7080")]
@@ -84,7 +84,7 @@ pub(crate) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
     let config = args.config()?;
     let consul = Client::new(&environment::consul()?)?;
     let ledger = Arc::new(ConsulLedger::new(consul.clone(), &args.prefix));
-    let directory = Arc::new(ConsulDirectory::new(consul.clone()));
+    let directory = Arc::new(ConsulDirectory::new(consul.clone(), &args.prefix));
     // Joining waits for Consul for as long as it takes; the admin listener says so meanwhile.
     let proxy = tokio::select! {
         bound = Proxy::bind(config, ledger, directory) => bound?,
@@ -95,11 +95,11 @@ pub(crate) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
         None
     } else {
         let listener = Listener {
-            name: "bivouac-proxy",
+            role: "proxy",
             address: registration::advertised(listen, args.advertise)?,
             health: registration::advertised(admin, args.advertise)?,
         };
-        Some(Registration::new(consul, &[listener]))
+        Some(Registration::new(consul, &args.prefix, &[listener]))
     };
     let (proxy_url, admin_url) = (ready_file::http(listen), ready_file::http(admin));
     tracing::info!(proxy = proxy_url, admin = admin_url, domain = args.domain, "The proxy serves.");

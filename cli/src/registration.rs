@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bivouac_consul::{Check, Client, Probe, ServiceDefinition};
+use bivouac_ledger::directory::consul::service_name;
 use bivouac_protocol::Nonce;
 use tokio_util::sync::CancellationToken;
 
@@ -21,8 +22,8 @@ const DEREGISTER_AFTER: Duration = Duration::from_secs(60);
 
 /// One listener to register.
 pub(crate) struct Listener {
-    /// Name of the service in Consul.
-    pub(crate) name: &'static str,
+    /// What it is for: the last part of the service's name in Consul.
+    pub(crate) role: &'static str,
     /// Where others reach it.
     pub(crate) address: SocketAddr,
     /// Answers `/livez`.
@@ -41,25 +42,26 @@ pub(crate) fn is_nomads_business() -> bool {
 }
 
 impl Registration {
-    /// Prepares the registration of these listeners.
-    pub(crate) fn new(client: Client, listeners: &[Listener]) -> Self {
+    /// Prepares the registration of these listeners, under names that begin with the ledger's prefix.
+    pub(crate) fn new(client: Client, prefix: &str, listeners: &[Listener]) -> Self {
         let life = Nonce::random();
         let services = listeners
             .iter()
-            .map(|listener| ServiceDefinition {
-                id: format!("{}-{life}", listener.name),
-                name: listener.name.to_owned(),
+            .map(|listener| (service_name(prefix, listener.role), listener))
+            .map(|(name, listener)| ServiceDefinition {
+                id: format!("{name}-{life}"),
                 address: listener.address,
                 tags: vec!["bivouac".to_owned()],
                 meta: BTreeMap::from([("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
                 check: Some(Check {
-                    name: format!("{} answers", listener.name),
+                    name: format!("{name} answers"),
                     probe: Probe::Http {
                         url: format!("http://{}/livez", listener.health),
                         interval: CHECK_INTERVAL,
                     },
                     deregister_after: Some(DEREGISTER_AFTER),
                 }),
+                name,
             })
             .collect();
         Self { client, services }

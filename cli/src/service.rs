@@ -28,9 +28,11 @@ Examples:
   bivouac service --templates ./templates --session-url https://sessions.example.com \\
     --cluster-secret-file cluster.secret --link-secret-file link.secret --token-file api.token
 
-Nomad and Consul are found by the variables of their own tools: NOMAD_ADDR, NOMAD_TOKEN, NOMAD_CACERT, …,
-CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN, … Any number of replicas may run. Killing one loses nothing: running sessions
-go on, and whatever it was doing is finished by the next.")]
+Nomad and Consul are found by the variables of their own tools: NOMAD_ADDR, NOMAD_TOKEN,
+NOMAD_CACERT, …, CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN, …
+
+Any number of replicas may run. Killing one loses nothing: running sessions go on, and
+whatever it was doing is finished by the next.")]
 pub(crate) struct Args {
     /// Where the API is served
     #[arg(long, env = "BIVOUAC_API", value_name = "ADDR", default_value = "127.0.0.1:7070")]
@@ -113,10 +115,10 @@ pub(crate) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
         None
     } else {
         let told = |address| registration::advertised(address, args.advertise);
-        let listener = |name, address| Ok(Listener { name, address: told(address)?, health: told(address)? });
+        let listener = |role, address| Ok(Listener { role, address: told(address)?, health: told(address)? });
         let listeners: anyhow::Result<Vec<_>> =
-            [listener("bivouac-service", api), listener("bivouac-link", internal)].into_iter().collect();
-        Some(Registration::new(consul, &listeners?))
+            [listener("service", api), listener("link", internal)].into_iter().collect();
+        Some(Registration::new(consul, &args.prefix, &listeners?))
     };
     let (api_url, internal_url) = (ready_file::http(api), ready_file::http(internal));
     tracing::info!(api = api_url, internal = internal_url, "The service serves.");

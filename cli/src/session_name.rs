@@ -14,7 +14,7 @@ pub(crate) struct Args {
     #[arg(value_name = "ID|KEY")]
     name: String,
     /// Namespace of the key
-    #[arg(long, short, env = "BIVOUAC_NAMESPACE", default_value = "default", hide_env_values = true)]
+    #[arg(long, short, env = "BIVOUAC_NAMESPACE", default_value = "default")]
     namespace: Namespace,
 }
 

@@ -24,7 +24,7 @@ pub(crate) struct Args {
     #[arg(long, short)]
     key: Option<String>,
     /// Namespace of the key
-    #[arg(long, short, env = "BIVOUAC_NAMESPACE", hide_env_values = true)]
+    #[arg(long, short, env = "BIVOUAC_NAMESPACE")]
     namespace: Option<String>,
     /// A parameter of the template
     #[arg(long, value_name = "NAME=VALUE", value_parser = pairs::parse)]

@@ -8,11 +8,12 @@ use tracing_subscriber::filter::LevelFilter;
 /// What is logged, and how.
 #[derive(clap::Args, Debug)]
 #[group(skip)]
+#[command(next_help_heading = "Logging")]
 pub(crate) struct Args {
-    /// What is logged: a level, or directives such as "info,bivouac_proxy=debug" (RUST_LOG works too)
-    #[arg(long, global = true, env = "BIVOUAC_LOG", value_name = "FILTER", hide_env_values = true)]
+    /// A level, or directives such as "info,bivouac_proxy=debug" (RUST_LOG works too)
+    #[arg(long, global = true, env = "BIVOUAC_LOG", value_name = "FILTER")]
     log: Option<String>,
-    /// How it is logged
+    /// auto (for people on a terminal, else compact), compact or json
     #[arg(
         long,
         global = true,
@@ -26,12 +27,10 @@ pub(crate) struct Args {
 
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Format {
-    /// For people on a terminal, compact elsewhere
+    // For people on a terminal, compact elsewhere.
     #[default]
     Auto,
-    /// One line of text per event
     Compact,
-    /// One JSON object per event
     Json,
 }
 

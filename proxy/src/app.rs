@@ -40,6 +40,7 @@ const BACKLOG: u32 = 4096;
 const CUT_WITHIN: Duration = Duration::from_secs(3);
 /// Longest wait for a replica's farewell.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
+const FAREWELL_POLL: Duration = Duration::from_millis(20);
 /// Pause between two looks for what may be forgotten.
 const SWEEP: Duration = Duration::from_secs(30);
 /// Records read in one of them.
@@ -251,8 +252,16 @@ impl House {
             return;
         }
         table.outbox.broadcast(&FromProxy::Goodbye);
-        if table.outbox.up() > 0 && timeout(FAREWELL_WITHIN, self.links.farewell.notified()).await.is_err() {
-            tracing::debug!("No replica has heard the goodbye; the proxy removes itself.");
+        let unlinked = async {
+            while table.outbox.up() > 0 {
+                tokio::time::sleep(FAREWELL_POLL).await;
+            }
+        };
+        tokio::select! {
+            () = self.links.farewell.notified() => {}
+            // Nobody is there to hear it, or to answer.
+            () = unlinked => {}
+            () = tokio::time::sleep(FAREWELL_WITHIN) => {}
         }
         self.keeper.leave().await;
     }

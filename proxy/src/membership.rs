@@ -233,7 +233,8 @@ impl Keeper {
     async fn replace_session(&self, boot: &BootId) -> Result<(), Error> {
         let key = members::key(boot);
         let Some(own) = self.ledger.read(&key).await? else { return Ok(()) };
-        let corrupt = |error: serde_json::Error| Error::Corrupt { key: key.clone(), detail: error.to_string() };
+        let corrupt =
+            |error: serde_json::Error| Error::Corrupt { key: key.clone(), detail: error.to_string() };
         let document: Member = serde_json::from_slice(&own.value).map_err(corrupt)?;
         let session = self.open_session(boot).await?;
         let document = Member { session: Some(session.0.clone()), ..document };

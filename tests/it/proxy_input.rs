@@ -75,6 +75,7 @@ async fn requests_with_two_meanings(world: World) {
         let request = format!("{}{smuggled}", head.replace("Host: H", &format!("Host: {host}")));
         let raw = send(&world, &request).await;
         assert!(raw.status == 0 || (400..=505).contains(&raw.status), "{head:?} was served: {}", raw.text);
+        assert!(raw.closed, "{head:?} and the connection is used on: {}", raw.text);
         assert!(raw.answers() <= 1, "{head:?} was taken for two requests: {}", raw.text);
         assert!(!raw.text.contains("/smuggled"), "{head:?}: {}", raw.text);
     }

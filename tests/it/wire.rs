@@ -1,18 +1,21 @@
 //! Answers that never arrive: whether a write was done is not known, and nothing is lost or done twice for it.
 
-use bivouac_tests::World;
-use bivouac_tests::world::{GUEST, WAKING};
+use std::time::Duration;
+
+use bivouac_tests::world::{GUEST, Session, WAKING};
+use bivouac_tests::{World, eventually};
 
 /// The answer to the `n`th transaction of a session's life is lost, whatever it was: claim, pin, ready, commit, end.
 async fn loses_a_transactions_answer(world: World, nth: usize) {
     let service = world.service(0);
     let lost = service.consul.lose_nth_answer("PUT /v1/txn", nth);
-    let mut spawned = world.spawn(GUEST).key("doc").idle_timeout("1s").send().await.unwrap();
-    if spawned.status == 503 {
-        spawned = world.spawn(GUEST).key("doc").idle_timeout("1s").send().await.unwrap();
-    }
-    assert!(matches!(spawned.status, 200 | 201), "{spawned:?}");
-    let session = world.spawn(GUEST).key("doc").await;
+    // Whoever gets no proper answer asks again.
+    let session = eventually("the session is spawned", Duration::from_secs(20), async || {
+        let answer = world.spawn(GUEST).key("doc").idle_timeout("1s").send().await?;
+        let answer = if answer.status == 201 { answer } else { answer.expect_status(200)? };
+        Ok(Session::of(&world, answer.json()))
+    })
+    .await;
     session.serves("/").await;
     lost.done().await;
     session.ended("idle").await;

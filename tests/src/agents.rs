@@ -16,6 +16,7 @@ mod tests;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -143,7 +144,8 @@ impl Agents {
             let nomad = nomad::client(&site, &mut ports, &name, nomad_server, &consul, &dynamic_ports)?;
             clients.push(Client { nomad, consul, dynamic_ports });
         }
-        let http = crate::http_client(Duration::from_secs(5));
+        // Short: an agent without a leader keeps a question waiting for seconds after it has got one.
+        let http = crate::http_client(Duration::from_secs(2));
         let standard_ports = config.ports == Ports::Standard;
         let mut agents =
             Self { nomad, consul, clients, sweeper, ports, standard_ports, dir: dir.clone(), http };
@@ -241,6 +243,13 @@ impl Agents {
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Makes a command one of this group: it ends when the agents do, at the latest, and does not see what a person has
+    /// set for the command-line tools.
+    pub fn adopt<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        agent::forget_the_tools(command);
+        command.env(sweeper::MARK, sweeper::mark(&self.dir))
     }
 
     /// Holds one more port of loopback for as long as the agents live: `wanted` if the servers have their standard ports

@@ -52,6 +52,7 @@ impl Browser {
             ])
             .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
             .args(["--disable-background-timer-throttling", "--disable-renderer-backgrounding"])
+            .arg("--disable-backgrounding-occluded-windows")
             .args(["--remote-debugging-port=0", "--window-size=1000,700"])
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .arg("about:blank")
@@ -74,14 +75,13 @@ impl Browser {
     /// # Panics
     /// When that fails.
     pub async fn open(&self, url: &str) -> Page {
-        let base = format!("http://127.0.0.1:{}/json/new", self.port);
-        let target = self.http.put(format!("{base}?{url}")).send().await.expect("an answer of Chromium");
-        let target: Value = target.json().await.expect("a target");
-        let socket = target["webSocketDebuggerUrl"].as_str().expect("its WebSocket");
-        let (socket, _) = tokio_tungstenite::connect_async(socket).await.expect("a connection to the page");
-        let mut page = Page { socket, next: 0 };
-        page.call("Page.enable", json!({})).await;
-        page
+        let about = self.http.get(format!("http://127.0.0.1:{}/json/version", self.port)).send().await;
+        let about: Value = about.expect("an answer of Chromium").json().await.expect("JSON");
+        let mut whole = Page::connect(about["webSocketDebuggerUrl"].as_str().expect("its WebSocket")).await;
+        // Tabs of one window hide each other, and what is hidden is not painted.
+        let target = whole.call("Target.createTarget", json!({ "url": url, "newWindow": true })).await;
+        let id = target["targetId"].as_str().expect("a target");
+        Page::connect(&format!("ws://127.0.0.1:{}/devtools/page/{id}", self.port)).await
     }
 }
 
@@ -94,6 +94,11 @@ impl Drop for Browser {
 }
 
 impl Page {
+    async fn connect(url: &str) -> Self {
+        let (socket, _) = tokio_tungstenite::connect_async(url).await.expect("a connection to Chromium");
+        Self { socket, next: 0 }
+    }
+
     /// The value of an expression; a promise is awaited.
     ///
     /// # Panics

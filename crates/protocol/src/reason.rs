@@ -55,6 +55,12 @@ impl ReasonCode {
         }
     }
 
+    /// Whether Bivouac ended it, as its template or a caller wanted.
+    #[must_use]
+    pub fn is_on_purpose(self) -> bool {
+        matches!(self, Self::Idle | Self::Quiet | Self::Lifetime | Self::Requested)
+    }
+
     /// Whether the start itself failed: a held request is then told so, and waking backs off.
     #[must_use]
     pub fn is_failed_start(self) -> bool {

@@ -166,7 +166,7 @@ impl Table {
     /// Notes that the record was read as running at this generation, under this membership.
     pub(crate) fn confirm(&self, entry: &Entry, generation: Generation, epoch: u64) {
         let mut state = entry.lock();
-        if true {
+        if self.epoch.load(Ordering::SeqCst) == epoch {
             state.gate.confirm(generation);
         }
     }

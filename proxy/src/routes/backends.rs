@@ -21,7 +21,7 @@ impl Default for Backends {
             ["127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "::1/128"];
         Self {
             networks: networks.iter().filter_map(|net| net.parse().ok()).collect(),
-            ports: 20_000..=32_000,
+            ports: vec![20_000..=32_000],
         }
     }
 }
@@ -38,7 +38,7 @@ impl Backends {
             IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.is_unspecified() || ip.is_multicast(),
         };
         !forbidden
-            && self.ports.contains(&address.port())
+            && self.ports.iter().any(|ports| ports.contains(&address.port()))
             && self.networks.iter().any(|net| net.contains(&ip))
     }
 }

@@ -15,12 +15,25 @@ use super::problem::Problem;
 
 #[derive(Serialize)]
 pub(crate) struct Listing {
-    members: Vec<Member>,
+    members: Vec<Listed>,
+}
+
+/// A member, and whether the replica that answers hears it.
+#[derive(Serialize)]
+struct Listed {
+    #[serde(flatten)]
+    member: Member,
+    linked: bool,
 }
 
 /// `GET /v1/members`
 pub(crate) async fn list(State(control): State<Arc<Control>>) -> Result<Json<Listing>, Problem> {
-    Ok(Json(Listing { members: control.members.list().await? }))
+    let mut members = Vec::new();
+    for member in control.members.list().await? {
+        let linked = control.sessions.hears(&member.boot).await;
+        members.push(Listed { member, linked });
+    }
+    Ok(Json(Listing { members }))
 }
 
 /// `DELETE /v1/members/{boot}`: an operator vouches that the proxy is dead.

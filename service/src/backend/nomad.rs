@@ -196,7 +196,8 @@ impl Look {
         let live = self.allocations.iter().any(|a| !matches!(a.status, super::Status::Over(_)));
         let unsettled = self.is_unsettled();
         match self.job {
-            // Purged while it runs: whoever did that wanted it to end, but it has not ended.
+            // Purged while it runs: whoever did that wanted it to end, but it has not ended. (Newer servers forget
+            // the allocations together with the job; their clients then end them.)
             None if live => Presence::Present { nonce: None, stopped: true, allocations: self.allocations },
             None => Presence::Absent,
             Some(job) => {

@@ -68,7 +68,7 @@ async fn serve(links: Links, mut socket: WebSocket) {
     let link = LinkId(shared.next.fetch_add(1, Ordering::Relaxed));
     let (sender, outbox) = mpsc::channel(QUEUE);
     let close = CancellationToken::new();
-    (shared.tell)(LinkEvent::Up { link, peer: Peer { boot, sender, close: close.clone() } });
+    (shared.tell)(LinkEvent::Up { link, peer: Peer { boot, sender, close: close.clone(), leaving: false } });
     tokio::select! {
         () = carry(shared, link, &mut socket, outbox) => {}
         () = close.cancelled() => {}

@@ -34,4 +34,6 @@ pub(crate) struct Peer {
     pub(crate) sender: mpsc::Sender<FromService>,
     /// Closes the link.
     pub(crate) close: CancellationToken,
+    /// The proxy has said goodbye: that the link ends is no news.
+    pub(crate) leaving: bool,
 }

@@ -25,6 +25,9 @@ pub(crate) const FENCE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time without news of a run after which it is looked at by id.
 const INSPECT_AFTER: Duration = Duration::from_secs(2);
 
+/// How long the job of a session that did not end on purpose can be looked at.
+const KEEP_FAILED_JOBS: SignedDuration = SignedDuration::from_hours(1);
+
 /// Something to do, outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Effect {
@@ -48,6 +51,8 @@ pub(crate) enum Effect {
     End(Reason),
     /// Read members and record for an idle stop.
     Prepare,
+    /// Remove the job of a session that has ended.
+    RemoveJob,
     /// Remove the record of a session that ended long ago.
     Purge,
 }
@@ -67,6 +72,7 @@ pub(crate) enum Kind {
     End,
     Prepare,
     Commit,
+    RemoveJob,
     Purge,
 }
 
@@ -83,6 +89,7 @@ impl Effect {
             Self::Delete(..) => Kind::Delete,
             Self::End(_) => Kind::End,
             Self::Prepare => Kind::Prepare,
+            Self::RemoveJob => Kind::RemoveJob,
             Self::Purge => Kind::Purge,
         }
     }
@@ -295,16 +302,34 @@ impl Deciding<'_> {
     }
 
     fn ended(&mut self) {
+        self.job_of_ended();
         let facts = self.facts;
-        // Stopped even though it is over: only then may Nomad collect it, and nothing ever places it again.
-        if facts.job == Job::Registered && facts.deleted_at.is_none() {
-            self.act(Effect::Delete(facts.generation(), Grace::Template));
-        }
         let kept = if facts.record.value.key.is_some() { self.around.retention.0 } else { self.around.retention.1 };
-        let purge_at = facts.record.value.timeline.ended.and_then(|ended| ended.checked_add(kept).ok());
-        if self.around.leads && purge_at.is_some_and(|at| self.due_by_the_wall(at)) {
+        if self.around.leads && self.ended_ago(kept) {
             self.act(Effect::Purge);
         }
+    }
+
+    /// What was stopped on purpose leaves nothing behind but its record. What failed can be looked at for a while.
+    fn job_of_ended(&mut self) {
+        let facts = self.facts;
+        if !matches!(facts.job, Job::Registered | Job::Stopped) {
+            return;
+        }
+        let on_purpose = facts.record.value.reason.as_ref().is_some_and(|reason| reason.code.is_on_purpose());
+        let kept = if on_purpose { SignedDuration::ZERO } else { KEEP_FAILED_JOBS };
+        if self.around.leads && self.ended_ago(kept) {
+            self.act(Effect::RemoveJob);
+        } else if facts.job == Job::Registered && facts.deleted_at.is_none() {
+            // Stopped even though it is over: nothing ever places it again.
+            self.act(Effect::Delete(facts.generation(), Grace::Template));
+        }
+    }
+
+    /// Whether it ended at least this long ago, by the wall clock.
+    fn ended_ago(&mut self, kept: SignedDuration) -> bool {
+        let at = self.facts.record.value.timeline.ended.and_then(|ended| ended.checked_add(kept).ok());
+        at.is_some_and(|at| self.due_by_the_wall(at))
     }
 
     fn look_or_end(&mut self, code: ReasonCode, detail: &str) {

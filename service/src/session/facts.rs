@@ -141,6 +141,8 @@ impl Facts {
     pub(crate) fn on_job(&mut self, generation: Generation, foreign: bool, stopped: bool) {
         if generation < self.generation() {
             if stopped { self.stale.remove(&generation) } else { self.stale.insert(generation) };
+        } else if stopped && self.job == Job::Absent {
+            // Late news of a job that is known, from a look by id or from its removal, to be gone.
         } else if generation == self.generation() && !foreign {
             self.job = if stopped { Job::Stopped } else { Job::Registered };
         }

@@ -192,6 +192,11 @@ impl Sessions {
         self.learn(id, record, false, Some(if force { Grace::None } else { Grace::Template })).await
     }
 
+    /// Whether this replica hears a proxy: its link is up, and its full state was told.
+    pub async fn hears(&self, boot: &bivouac_protocol::BootId) -> bool {
+        self.outside.is_heard(boot).await
+    }
+
     /// Tells the supervisor of a record and waits for the view.
     async fn learn(
         &self,

@@ -73,9 +73,7 @@ impl Agent {
         }
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let mut command = Command::new(&self.launch.program);
-        for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_the_tools(&name.to_string_lossy())) {
-            command.env_remove(name);
-        }
+        forget_the_tools(&mut command);
         command
             .args(&self.launch.arguments)
             .envs(self.launch.environment.iter().map(|(name, value)| (name, value)))
@@ -192,6 +190,11 @@ impl Drop for Agent {
 }
 
 /// What a person has set for the command-line tools, ours among them, would be obeyed by agents and handed on to tasks.
-fn is_of_the_tools(variable: &str) -> bool {
-    ["BIVOUAC_", "CONSUL_", "NOMAD_", "VAULT_"].iter().any(|prefix| variable.starts_with(prefix))
+pub(super) fn forget_the_tools(command: &mut Command) {
+    let of_the_tools = |variable: &str| {
+        ["BIVOUAC_", "CONSUL_", "NOMAD_", "VAULT_"].iter().any(|prefix| variable.starts_with(prefix))
+    };
+    for (name, _) in std::env::vars_os().filter(|(name, _)| of_the_tools(&name.to_string_lossy())) {
+        command.env_remove(name);
+    }
 }

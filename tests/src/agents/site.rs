@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::agent::{Agent, Launch};
-use super::sweeper::{Files, MARK};
+use super::sweeper::{Files, MARK, mark};
 
 /// A server's usual ports.
 #[derive(Clone, Copy)]
@@ -60,8 +60,7 @@ impl Site<'_> {
         mut environment: Vec<(OsString, OsString)>,
         http: SocketAddr,
     ) -> Agent {
-        // With a slash, so that no group's mark is the beginning of another's.
-        environment.push((MARK.into(), self.dir.join("").into_os_string()));
+        environment.push((MARK.into(), mark(self.dir)));
         // Sockets between an agent and its helpers: left behind by a killed one. A socket's path must be short.
         let temporary = self.dir.join("tmp");
         if temporary.as_os_str().len() < 70 && std::fs::create_dir_all(&temporary).is_ok() {

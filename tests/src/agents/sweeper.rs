@@ -1,5 +1,6 @@
 //! Nothing of a group of agents outlives it, however the process that started it ends.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -9,6 +10,11 @@ use anyhow::{Context, Result};
 
 /// The variable by which the sweeper knows the processes of a group: the group's folder with a trailing slash.
 pub(super) const MARK: &str = "BIVOUAC_AGENTS_DIR";
+
+/// What that variable says for the group in `dir`. With a slash, so that no group's mark is the beginning of another's.
+pub(super) fn mark(dir: &Path) -> OsString {
+    dir.join("").into_os_string()
+}
 
 /// What becomes of the group's folder in the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

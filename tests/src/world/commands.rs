@@ -63,6 +63,6 @@ impl World {
     /// When it does not.
     pub async fn start_a_replica(&self) {
         let replica = self.prepare_replica(self.proxy_port(0), &[], &[]).await;
-        replica.process.start().await;
+        replica.start().await;
     }
 }

@@ -21,6 +21,10 @@ pub struct Gateway {
 impl World {
     /// Prepares a further proxy; it is not started yet.
     pub async fn prepare_proxy(&self, port: u16) -> Arc<Gateway> {
+        self.prepare_proxy_with(port, &[]).await
+    }
+
+    pub(super) async fn prepare_proxy_with(&self, port: u16, flags: &[String]) -> Arc<Gateway> {
         let name = format!("proxy-{}", self.proxies().len());
         let folder = self.folder().join(&name);
         std::fs::create_dir_all(&folder).expect("the proxy's folder");
@@ -30,9 +34,10 @@ impl World {
         flag("listen", &format!("127.0.0.1:{port}"));
         flag("admin", "127.0.0.1:0");
         flag("domain", "localhost");
-        flag("link-secret-file", &secret_file(self.folder(), "link", &self.parts.secrets.link));
+        flag("link-secret-file", &secret_file(self.folder(), "link").to_string_lossy());
         flag("data-dir", &folder.join("data").to_string_lossy());
         flag("prefix", self.prefix());
+        args.extend_from_slice(flags);
         let env = vec![("CONSUL_HTTP_ADDR".to_owned(), consul.address().to_string())];
         let gateway = Arc::new(Gateway { process: Process::new(Plan { name, folder, args, env }), consul });
         self.parts.gateways.lock().push(gateway.clone());

@@ -47,13 +47,15 @@ pub struct Process {
     ready_file: PathBuf,
     log: PathBuf,
     child: Mutex<Option<Child>>,
+    /// What it bound last: known also while it is being restarted.
+    bound: Mutex<Option<Ready>>,
 }
 
 impl Process {
     pub(super) fn new(plan: Plan) -> Self {
         let ready_file = plan.folder.join(format!("{}.ready.json", plan.name));
         let log = plan.folder.join(format!("{}.log", plan.name));
-        Self { plan: Mutex::new(plan), ready_file, log, child: Mutex::default() }
+        Self { plan: Mutex::new(plan), ready_file, log, child: Mutex::default(), bound: Mutex::default() }
     }
 
     /// Starts it and does not wait.
@@ -109,23 +111,25 @@ impl Process {
             self.ready_file.exists().then_some(()).ok_or_else(|| "no ready file".to_owned())
         })
         .await;
+        self.ready();
     }
 
-    /// What it bound.
+    /// What it bound; while it is being restarted, what it bound before.
     ///
     /// # Panics
-    /// When it is not ready.
+    /// When it was never ready.
     #[must_use]
     pub fn ready(&self) -> Ready {
-        let text = std::fs::read_to_string(&self.ready_file);
-        let text = text.unwrap_or_else(|e| panic!("{} has no ready file: {e}", self.name()));
-        serde_json::from_str(&text).expect("the ready file is JSON")
+        let mut bound = self.bound.lock();
+        if let Ok(text) = std::fs::read_to_string(&self.ready_file) {
+            *bound = Some(serde_json::from_str(&text).expect("the ready file is JSON"));
+        }
+        bound.clone().unwrap_or_else(|| panic!("{} has no ready file", self.name()))
     }
 
     /// The ports that it bound at its last start.
     pub(super) fn ports(&self) -> Vec<u16> {
-        let Ok(text) = std::fs::read_to_string(&self.ready_file) else { return Vec::new() };
-        let ready: Ready = serde_json::from_str(&text).unwrap_or_default();
+        let ready = self.bound.lock().clone().unwrap_or_default();
         let urls = [ready.api, ready.internal, ready.proxy, ready.admin].into_iter().flatten();
         urls.filter_map(|url| url.parse::<url::Url>().ok()?.port()).collect()
     }

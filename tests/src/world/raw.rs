@@ -5,6 +5,11 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+/// Silence after which nothing more is expected.
+const SILENCE: Duration = Duration::from_secs(2);
+/// Longest wait for the first byte.
+const SOON: Duration = Duration::from_secs(30);
+
 /// What came back to bytes sent by hand.
 #[derive(Debug, Clone)]
 pub struct Raw {
@@ -12,10 +17,12 @@ pub struct Raw {
     pub status: u16,
     /// Everything that came back.
     pub text: String,
+    /// Whether the other end closed the connection.
+    pub closed: bool,
 }
 
 impl Raw {
-    /// Sends bytes to a port of this machine, closes the sending half and reads until the other end closes.
+    /// Sends bytes to a port of this machine and reads until the other end closes, or says nothing more.
     ///
     /// # Panics
     /// When the port cannot be reached, or the other end neither answers nor closes.
@@ -23,13 +30,19 @@ impl Raw {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("a connection");
         // The other end may refuse and close before it has read everything: its answer counts.
         let _ = stream.write_all(bytes.as_ref()).await;
-        let mut answer = Vec::new();
-        let reading = stream.read_to_end(&mut answer);
-        let read = tokio::time::timeout(Duration::from_secs(30), reading).await;
+        let (mut answer, mut closed) = (Vec::new(), false);
+        while !closed {
+            let patience = if answer.is_empty() { SOON } else { SILENCE };
+            match tokio::time::timeout(patience, stream.read_buf(&mut answer)).await {
+                Ok(Ok(1..)) => {}
+                Ok(_) => closed = true,
+                Err(_) if answer.is_empty() => panic!("neither an answer nor a close within {patience:?}"),
+                Err(_) => break,
+            }
+        }
         let text = String::from_utf8_lossy(&answer).into_owned();
-        assert!(read.is_ok(), "neither closed nor finished: {text:?}");
         let status = text.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok()).unwrap_or(0);
-        Self { status, text }
+        Self { status, text, closed }
     }
 
     /// Whether the answer carries this stable code.

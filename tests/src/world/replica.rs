@@ -36,14 +36,14 @@ impl World {
         let consul = FaultProxy::in_front_of(self.site().consul_address()).await;
         let mut args = vec!["service".to_owned()];
         let mut flag = |name: &str, value: &str| args.extend([format!("--{name}"), value.to_owned()]);
-        let secrets = &self.parts.secrets;
+        let secret = |name| secret_file(self.folder(), name).to_string_lossy().into_owned();
         flag("api", "127.0.0.1:0");
         flag("internal", "127.0.0.1:0");
         flag("templates", &self.templates().to_string_lossy());
         flag("session-url", &format!("http://localhost:{session_port}"));
-        flag("cluster-secret-file", &secret_file(self.folder(), "cluster", &secrets.cluster));
-        flag("link-secret-file", &secret_file(self.folder(), "link", &secrets.link));
-        flag("token-file", &secret_file(self.folder(), "token", &secrets.token));
+        flag("cluster-secret-file", &secret("cluster"));
+        flag("link-secret-file", &secret("link"));
+        flag("token-file", &secret("token"));
         flag("prefix", self.prefix());
         flag("template-var", &format!("{WHITEBOARD}.binary={}", super::binary::path().display()));
         args.extend_from_slice(flags);

@@ -24,9 +24,14 @@ pub struct Session {
 }
 
 impl Session {
-    pub(super) fn new(world: World, view: Value) -> Self {
+    /// The session of a view that the API answered.
+    ///
+    /// # Panics
+    /// When it is no session.
+    #[must_use]
+    pub fn of(world: &World, view: Value) -> Self {
         let id = view["id"].as_str().expect("a session has an id").to_owned();
-        Self { world, id, first: view, proxy: 0 }
+        Self { world: world.clone(), id, first: view, proxy: 0 }
     }
 
     /// Whether this spawn made the session.

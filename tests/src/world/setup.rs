@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, resume_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -30,6 +30,7 @@ pub struct Setup {
     proxies: usize,
     args: Vec<String>,
     env: Vec<(String, String)>,
+    proxy_args: Vec<String>,
 }
 
 /// The secrets of one world.
@@ -40,9 +41,32 @@ pub(super) struct Secrets {
     pub(super) token: String,
 }
 
+impl Secrets {
+    /// Writes each where only its owner reads it.
+    fn write(&self, folder: &Path) {
+        for (name, secret) in [("cluster", &self.cluster), ("link", &self.link), ("token", &self.token)] {
+            let mut options = fs::File::options();
+            let file = options.write(true).create_new(true).mode(0o600).open(secret_file(folder, name));
+            file.expect("a file for the secret").write_all(secret.as_bytes()).expect("the secret");
+        }
+    }
+}
+
+/// Where a secret is.
+pub(super) fn secret_file(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.secret"))
+}
+
 impl Setup {
     pub(super) fn embedded() -> Self {
-        Self { agents: None, replicas: 1, proxies: 1, args: Vec::new(), env: Vec::new() }
+        Self {
+            agents: None,
+            replicas: 1,
+            proxies: 1,
+            args: Vec::new(),
+            env: Vec::new(),
+            proxy_args: Vec::new(),
+        }
     }
 
     pub(super) fn cluster(agents: Whose) -> Self {
@@ -62,6 +86,12 @@ impl Setup {
     /// A further flag of the service.
     pub fn service_flag(mut self, name: &str, value: &str) -> Self {
         self.args.extend([format!("--{name}"), value.to_owned()]);
+        self
+    }
+
+    /// A further flag of the proxies.
+    pub fn proxy_flag(mut self, name: &str, value: &str) -> Self {
+        self.proxy_args.extend([format!("--{name}"), value.to_owned()]);
         self
     }
 
@@ -105,11 +135,13 @@ impl Setup {
             None => Kind::Embedded(self.dev(folder.path())),
             Some(agents) => Kind::Cluster(Site::of(agents).await),
         };
+        let secrets = Secrets { cluster: random(), link: random(), token: random() };
+        secrets.write(folder.path());
         let parts = Parts {
             folder,
             kind,
             http: crate::http_client(CALL),
-            secrets: Secrets { cluster: random(), link: random(), token: random() },
+            secrets,
             prefix: prefix(),
             replicas: Mutex::default(),
             gateways: Mutex::default(),
@@ -136,7 +168,7 @@ impl Setup {
             replica.process.launch();
         }
         for port in ports {
-            world.prepare_proxy(port).await.process.launch();
+            world.prepare_proxy_with(port, &self.proxy_args).await.process.launch();
         }
         let (replicas, gateways) = (world.replicas(), world.proxies());
         futures::future::join_all(replicas.iter().map(|replica| replica.is_ready())).await;
@@ -153,18 +185,4 @@ fn prefix() -> String {
 
 fn random() -> String {
     Alphanumeric.sample_string(&mut rand::rng(), 40)
-}
-
-/// Writes a secret where only its owner reads it; returns the path.
-pub(super) fn secret_file(folder: &Path, name: &str, secret: &str) -> String {
-    let path = folder.join(format!("{name}.secret"));
-    let mut file = fs::File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&path)
-        .expect("a file for the secret");
-    file.write_all(secret.as_bytes()).expect("the secret");
-    path.display().to_string()
 }

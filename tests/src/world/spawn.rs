@@ -92,7 +92,7 @@ impl IntoFuture for Spawn {
             );
             let view = answer.json();
             assert_eq!(view["spawned"], answer.status == 201, "{view}");
-            Session::new(world, view)
+            Session::of(&world, view)
         })
     }
 }

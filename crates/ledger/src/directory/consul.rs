@@ -9,20 +9,25 @@ use super::{Directory, Replica};
 use crate::Error;
 use crate::consul::failed;
 
-/// Name of the service under which replicas register their internal listener.
-pub const LINK_SERVICE: &str = "bivouac-link";
+/// Name of the service under which an installation's processes register in this role ("service", "link", "proxy"). It
+/// begins with the ledger's prefix: two installations that share a Consul do not dial each other.
+#[must_use]
+pub fn service_name(prefix: &str, role: &str) -> String {
+    format!("{}-{role}", prefix.trim_matches('/').replace('/', "-"))
+}
 
 /// Looks things up in Consul's catalogue, where Nomad registers sessions and replicas are registered.
 #[derive(Debug, Clone)]
 pub struct ConsulDirectory {
     client: Client,
+    link_service: String,
 }
 
 impl ConsulDirectory {
-    /// The catalogue that this client reads.
+    /// The catalogue that this client reads, with the replicas of the installation whose ledger has this prefix.
     #[must_use]
-    pub fn new(client: Client) -> Self {
-        Self { client }
+    pub fn new(client: Client, prefix: &str) -> Self {
+        Self { client, link_service: service_name(prefix, "link") }
     }
 }
 
@@ -36,7 +41,7 @@ impl Directory for ConsulDirectory {
     async fn replicas(&self) -> Result<Vec<Replica>, Error> {
         // Whatever their checks say: a replica that is not well fails to connect, and one that is well need not be
         // known to be.
-        let instances = self.client.health_service(LINK_SERVICE, false).await.map_err(failed)?;
+        let instances = self.client.health_service(&self.link_service, false).await.map_err(failed)?;
         let replicas = instances.into_iter().filter_map(|instance| {
             let address = address(&instance)?;
             // An id is unique on its node only.
@@ -104,6 +109,12 @@ mod tests {
     use super::*;
 
     const SESSION: &str = "abcdefghijklmnopqrst";
+
+    #[test]
+    fn installations_have_names_of_their_own() {
+        assert_eq!(service_name("bivouac", "link"), "bivouac-link");
+        assert_eq!(service_name("/apps/bivouac/", "proxy"), "apps-bivouac-proxy");
+    }
 
     fn instance(generation: &str, label: &str, address: &str) -> Instance {
         let meta = [

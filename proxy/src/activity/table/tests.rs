@@ -137,6 +137,19 @@ async fn retractions_are_forgotten_in_the_end_and_uses_are_not() {
     assert_eq!(camp.table.len(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_was_read_under_an_earlier_membership_confirms_nothing() {
+    let (camp, _link) = running().await;
+    let epoch = camp.membership.borrow().epoch().unwrap();
+    camp.table.end_epoch();
+    let entry = camp.table.find(&camp.id).unwrap();
+    camp.table.confirm(&entry, Generation(1), epoch);
+    assert!(!entry.lock().gate.is_confirmed(Generation(1)));
+    let epoch = camp.table.begin_epoch();
+    camp.table.confirm(&entry, Generation(1), epoch);
+    assert!(entry.lock().gate.is_confirmed(Generation(1)));
+}
+
 #[test]
 fn the_last_of_many_threads_leaves_nothing_behind() {
     let table = Table::new(Clock::Boot, Arc::default(), Metrics::new());

@@ -149,6 +149,7 @@ impl Watch<'_> {
             self.picture = Picture::new(&self.settings.cluster);
         }
         self.picture.raise_floor(Topic::Job, jobs.index);
+        self.picture.forget_purged();
         for job in jobs.items {
             self.on_job(&job, false).await;
         }

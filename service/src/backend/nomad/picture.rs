@@ -26,7 +26,7 @@ pub(super) enum Owner {
 }
 
 /// All session jobs that were told.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Picture {
     cluster: String,
     ours: HashMap<String, Known>,
@@ -35,7 +35,7 @@ pub(super) struct Picture {
     floors: HashMap<Topic, u64>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Known {
     run: Run,
     index: u64,
@@ -105,6 +105,11 @@ impl Picture {
     pub(super) fn on_evaluation(&mut self, evaluation: &Evaluation) -> Option<Observation> {
         let known = self.ours.get_mut(&evaluation.job_id)?;
         known.on_shortage(evaluation.modify_index, evaluation.shortage()?)
+    }
+
+    /// Forgets purged jobs whose allocations will not be heard of any more: newer servers forget these with the job.
+    pub(super) fn forget_purged(&mut self) {
+        self.ours.retain(|_, known| !known.purged);
     }
 
     /// A purged job is heard of until its allocations are over.

@@ -41,6 +41,13 @@ impl Supervisor {
             }
             Answer::Committed(result) => self.on_committed(id, result),
             Answer::ReadBack(result) => return self.on_read_back(id, result),
+            Answer::JobRemoved(generation, result) => {
+                self.done(id, Kind::RemoveJob, result.is_err());
+                let removed = self.sessions.get_mut(id).filter(|s| result.is_ok() && s.facts.generation() == generation);
+                if let Some(session) = removed {
+                    session.facts.job = Job::Absent;
+                }
+            }
             Answer::Purged(Ok(true)) => {
                 self.outside.registry.remove(id);
                 self.evidence.forget(id);

@@ -44,6 +44,8 @@ pub(crate) enum Answer {
     Committed(Result<Transaction, Error>),
     /// The record, read after a refused commit.
     ReadBack(Written),
+    /// Whether the job is removed.
+    JobRemoved(Generation, Result<(), Unavailable>),
     /// Whether the record is removed.
     Purged(Result<bool, String>),
 }
@@ -195,6 +197,9 @@ impl Doing {
                 Answer::Recorded(kind, self.update(end).await)
             }
             Effect::Prepare => Answer::Prepared(self.prepare().await),
+            Effect::RemoveJob => {
+                Answer::JobRemoved(generation, self.outside.backend.purge(&self.run(generation)).await)
+            }
             Effect::Purge => Answer::Purged(self.purge(records).await),
         })
     }

@@ -28,7 +28,11 @@ impl Supervisor {
     /// A link is lost: what was said on it no longer holds, fences that it carried included.
     fn on_down(&mut self, link: LinkId) {
         let Some(peer) = self.links.remove(&link) else { return };
-        tracing::warn!(proxy.boot = %peer.boot, "A proxy's link is lost; until it is back nothing is stopped for idleness.");
+        if peer.leaving {
+            tracing::info!(proxy.boot = %peer.boot, "A proxy has left.");
+        } else {
+            tracing::warn!(proxy.boot = %peer.boot, "A proxy's link is lost; until it is back nothing is stopped for idleness.");
+        }
         self.evidence.lost(&peer.boot, link);
         self.outside.metrics.links.set(i64::try_from(self.links.len()).unwrap_or(i64::MAX));
         self.lose_attempts();
@@ -65,7 +69,12 @@ impl Supervisor {
                     self.settle(&session);
                 }
             }
-            FromProxy::Goodbye => self.outside.farewell(boot, link),
+            FromProxy::Goodbye => {
+                if let Some(peer) = self.links.get_mut(&link) {
+                    peer.leaving = true;
+                }
+                self.outside.farewell(boot, link);
+            }
             FromProxy::Hello { .. } | FromProxy::Proof { .. } | FromProxy::Ping => {}
         }
     }

@@ -20,6 +20,9 @@ pub(crate) struct Announcement {
     token_file: PathBuf,
     nomad: String,
     consul: String,
+    /// A command to try.
+    #[serde(skip)]
+    example: String,
 }
 
 /// Files that are there as long as what they speak of.
@@ -29,15 +32,16 @@ pub(crate) struct Published {
 }
 
 impl Announcement {
-    pub(crate) fn of(agents: &Agents, deployment: &Deployment) -> Result<Self> {
-        Ok(Self {
+    pub(crate) fn of(agents: &Agents, deployment: &Deployment) -> Self {
+        Self {
             api: deployment.api().to_owned(),
             proxy: format!("http://127.0.0.1:{}", deployment.proxy_port()),
             token: deployment.token().to_owned(),
             token_file: deployment.token_file().to_owned(),
             nomad: agents.nomad().url(),
             consul: agents.consul().url(),
-        })
+            example: deployment.example(),
+        }
     }
 
     /// Tells everybody.
@@ -54,7 +58,7 @@ impl Announcement {
         say(&format!("Nomad    {}/ui/jobs", self.nomad));
         say(&format!("Consul   {}/ui/dc1/services", self.consul));
         say("");
-        say("try      bivouac spawn whiteboard --key doc-1");
+        say(&format!("try      {}", self.example));
         say("Ctrl-C   takes everything down");
         Ok(published)
     }

@@ -27,6 +27,8 @@ pub(crate) struct Deployment {
     proxy_port: u16,
     token: String,
     token_file: PathBuf,
+    binary: PathBuf,
+    templates: PathBuf,
 }
 
 impl Deployment {
@@ -68,6 +70,8 @@ impl Deployment {
             proxy_port,
             token: secrets.token,
             token_file: secrets.token_file,
+            binary: binary.to_owned(),
+            templates: templates.to_owned(),
         };
         deployment.wait_ready().await.map_err(|error| error.context(task_logs(agents)))?;
         Ok(deployment)
@@ -91,6 +95,16 @@ impl Deployment {
     /// The file that holds it.
     pub(crate) fn token_file(&self) -> &Path {
         &self.token_file
+    }
+
+    /// A command that spawns a session of a template that is there.
+    pub(crate) fn example(&self) -> String {
+        let folders = fs::read_dir(&self.templates).into_iter().flatten().flatten();
+        let known = folders.filter(|folder| folder.path().join("template.toml").is_file());
+        let template = known.map(|folder| folder.file_name().to_string_lossy().into_owned()).min();
+        let here = std::env::current_dir().unwrap_or_default();
+        let binary = self.binary.strip_prefix(here).unwrap_or(&self.binary);
+        format!("{} spawn {} --key doc-1", binary.display(), template.as_deref().unwrap_or("TEMPLATE"))
     }
 
     async fn wait_ready(&self) -> Result<()> {

@@ -79,7 +79,7 @@ async fn run(args: Args) -> Result<()> {
             return Ok(());
         }
     };
-    let announced = Announcement::of(&agents, &deployment)?.publish(args.ready_file.as_deref())?;
+    let announced = Announcement::of(&agents, &deployment).publish(args.ready_file.as_deref())?;
     told_to_end().await;
     drop(announced);
     say("ending the sessions, the service and the proxy; a second signal does not wait for them");

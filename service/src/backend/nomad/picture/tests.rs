@@ -96,6 +96,9 @@ fn a_purged_job_is_heard_of_until_its_allocations_are_over() {
     let purged = news(&mut picture, &job(JOB, "us", false, 1), true);
     assert!(matches!(purged, Some(Observation::Job { stopped: true, .. })));
     assert_eq!(picture.owner(JOB), Owner::Us);
+    let mut relisted = picture.clone();
+    relisted.forget_purged();
+    assert_eq!(relisted.owner(JOB), Owner::Unknown);
     let over = picture.on_allocation(&allocation("complete", 4));
     assert!(
         matches!(over, Some(Observation::Allocation { allocated, .. }) if matches!(allocated.status, Status::Over(_)))
