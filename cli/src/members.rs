@@ -56,18 +56,25 @@ async fn ls(connect: &connect::Args) -> anyhow::Result<()> {
         .value
         .members
         .iter()
-        .map(|member| {
+        .map(|listed| {
+            let member = &listed.member;
+            let linked = match listed.linked {
+                Some(true) => "yes",
+                Some(false) => "SILENT",
+                None => "?",
+            };
             vec![
                 output::plain(&member.boot),
                 output::plain(&member.host),
                 output::plain(&member.listen),
                 output::plain(member.pid),
+                output::plain(linked),
                 output::plain(output::roughly(output::between(member.joined_at, now))),
                 output::plain(&member.version),
             ]
         })
         .collect();
-    Ok(output::table(&["BOOT", "HOST", "LISTENS", "PID", "AGE", "VERSION"], &rows)?)
+    Ok(output::table(&["BOOT", "HOST", "LISTENS", "PID", "LINKED", "AGE", "VERSION"], &rows)?)
 }
 
 async fn forget(boot: &BootId, connect: &connect::Args) -> anyhow::Result<()> {

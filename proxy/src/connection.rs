@@ -80,7 +80,7 @@ async fn next_request(
 ) -> Result<HttpSession, NoRequest> {
     let limits = &client.gateway.limits;
     let mut begun = ahead.is_some();
-    client.meter.expect_head(limits.head_bytes);
+    client.meter.expect_request(limits.head_bytes, ahead.as_deref().unwrap_or_default());
     let mut request = HttpSession::new(inlet);
     // The deadlines are ours: Pingora's are per read, and end nothing that trickles.
     request.set_server_keepalive(Some(0));
@@ -106,6 +106,9 @@ async fn next_request(
     client.meter.head_done();
     patience.head_ends();
     match outcome {
+        Ok(Ok(Some(_))) if client.meter.has_odd_line() => Err(NoRequest::Refused(Refusal::BadRequest(
+            "the request line is not three words with single spaces",
+        ))),
         Ok(Ok(Some(_))) => Ok(request),
         Ok(Ok(None)) => Err(NoRequest::Over),
         Ok(Err(_)) if exhausted => Err(NoRequest::Refused(Refusal::HeadTooLarge)),

@@ -4,12 +4,13 @@
 //! Both borrow the socket at the same time, so that a response can go out while the request still comes in: something
 //! a Pingora session, which wants `&mut self` for both, does not offer without channels and copies.
 
+mod line;
 mod outlet;
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
@@ -23,6 +24,7 @@ use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use line::RequestLine;
 pub(crate) use outlet::Outlet;
 
 /// A connection, shared by whoever reads it, writes it, or watches for its end.
@@ -54,11 +56,16 @@ pub(crate) struct Meter {
     /// Bytes that the head may still take; `usize::MAX` outside of a head.
     allowance: AtomicUsize,
     received: AtomicBool,
+    line: AtomicU8,
 }
 
 impl Default for Meter {
     fn default() -> Self {
-        Self { allowance: AtomicUsize::new(usize::MAX), received: AtomicBool::new(false) }
+        Self {
+            allowance: AtomicUsize::new(usize::MAX),
+            received: AtomicBool::new(false),
+            line: AtomicU8::new(RequestLine::Over.to_bits()),
+        }
     }
 }
 
@@ -67,6 +74,17 @@ impl Meter {
     pub(crate) fn expect_head(&self, limit: usize) {
         self.allowance.store(limit, Ordering::Relaxed);
         self.received.store(false, Ordering::Relaxed);
+    }
+
+    /// The head that begins is a request's, and so much of it was read before.
+    pub(crate) fn expect_request(&self, limit: usize, ahead: &[u8]) {
+        self.expect_head(limit);
+        self.line.store(RequestLine::Before.advance(ahead).to_bits(), Ordering::Relaxed);
+    }
+
+    /// Whether the request line has more, or less, than three words: the parser may have repaired it.
+    pub(crate) fn has_odd_line(&self) -> bool {
+        RequestLine::from_bits(self.line.load(Ordering::Relaxed)) == RequestLine::Malformed
     }
 
     /// The head is complete: what follows is counted by others.
@@ -84,11 +102,13 @@ impl Meter {
         self.allowance.load(Ordering::Relaxed) == 0
     }
 
-    fn count(&self, bytes: usize) {
+    fn count(&self, bytes: &[u8]) {
         self.received.store(true, Ordering::Relaxed);
         let allowance = self.allowance.load(Ordering::Relaxed);
         if allowance != usize::MAX {
-            self.allowance.store(allowance.saturating_sub(bytes), Ordering::Relaxed);
+            self.allowance.store(allowance.saturating_sub(bytes.len()), Ordering::Relaxed);
+            let line = RequestLine::from_bits(self.line.load(Ordering::Relaxed));
+            self.line.store(line.advance(bytes).to_bits(), Ordering::Relaxed);
         }
     }
 }
@@ -161,7 +181,8 @@ impl AsyncRead for Inlet {
             match try_recv(&self.socket, buffer) {
                 Ok(read) => {
                     if read > 0 {
-                        self.meter.count(read);
+                        let filled = buffer.filled();
+                        self.meter.count(&filled[filled.len() - read..]);
                     }
                     return Poll::Ready(Ok(()));
                 }

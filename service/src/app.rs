@@ -123,7 +123,8 @@ impl Service {
         let Self { config, ledger, backend, .. } = self;
         let mut registry = Registry::default();
         let metrics = Arc::new(Metrics::register(&mut registry));
-        let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
+        let http =
+            reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
         let sessions = SessionService::new(
             Arc::clone(&ledger),
             Arc::clone(&backend),
@@ -158,7 +159,11 @@ impl Service {
     }
 }
 
-async fn parse_jobs(templates: Arc<Templates>, parser: Option<Arc<dyn JobParser>>, shutdown: CancellationToken) {
+async fn parse_jobs(
+    templates: Arc<Templates>,
+    parser: Option<Arc<dyn JobParser>>,
+    shutdown: CancellationToken,
+) {
     let Some(parser) = parser else { return };
     tokio::select! {
         () = templates.parse_jobs(parser.as_ref()) => {}
@@ -169,7 +174,8 @@ async fn parse_jobs(templates: Arc<Templates>, parser: Option<Arc<dyn JobParser>
 /// Serves one listener until `shutdown`, and then for as long as answers take, at most [`DRAIN`].
 async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
     let stopped = shutdown.clone();
-    let serving = axum::serve(listener, router).with_graceful_shutdown(async move { stopped.cancelled().await });
+    let serving =
+        axum::serve(listener, router).with_graceful_shutdown(async move { stopped.cancelled().await });
     let patience = async {
         shutdown.cancelled().await;
         tokio::time::sleep(DRAIN).await;

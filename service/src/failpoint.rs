@@ -30,7 +30,11 @@ impl Failpoints {
             };
             Some((name.trim().to_owned(), action))
         };
-        let actions = if cfg!(debug_assertions) { setting.split(',').filter_map(parse).collect() } else { HashMap::new() };
+        let actions = if cfg!(debug_assertions) {
+            setting.split(',').filter_map(parse).collect()
+        } else {
+            HashMap::new()
+        };
         Self { actions }
     }
 

@@ -29,9 +29,17 @@ impl Metrics {
         let Self { spawns, wakes, stops_given_up, links, members, leads } = &metrics;
         registry.register("bivouac_spawns", "Claims won by a spawn", spawns.clone());
         registry.register("bivouac_wakes", "Claims won by a request for an ended session", wakes.clone());
-        registry.register("bivouac_idle_stops_given_up", "Idle stops that were given up", stops_given_up.clone());
+        registry.register(
+            "bivouac_idle_stops_given_up",
+            "Idle stops that were given up",
+            stops_given_up.clone(),
+        );
         registry.register("bivouac_links", "Links to proxies that are up", links.clone());
-        registry.register("bivouac_members", "Proxies whose evidence is needed for an idle stop", members.clone());
+        registry.register(
+            "bivouac_members",
+            "Proxies whose evidence is needed for an idle stop",
+            members.clone(),
+        );
         registry.register("bivouac_leads", "1 on the replica that leads", leads.clone());
         metrics
     }

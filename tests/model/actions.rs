@@ -61,7 +61,10 @@ impl World {
     fn inner(&self, left_out: Option<Fault>, actions: &mut Vec<Action>) {
         for (n, replica) in self.replicas.iter().enumerate() {
             let waiting = replica.attempt.as_ref().is_some_and(|attempt| !attempt.is_over());
-            if waiting && replica.commit.as_ref().is_none_or(|commit| !self.commits.contains(commit)) && !replica.reading {
+            if waiting
+                && replica.commit.as_ref().is_none_or(|commit| !self.commits.contains(commit))
+                && !replica.reading
+            {
                 actions.push(Action::GiveUpWaiting(n));
             }
             if replica.term.is_some() && replica.term != self.lock {
@@ -101,7 +104,9 @@ impl World {
                 match request {
                     Request::Unborn | Request::Answered => {}
                     Request::Read(_) => actions.push(Action::Arrive(p, n)),
-                    Request::Entered if self.may_be_admitted(p, left_out) => actions.push(Action::Admit(p, n)),
+                    Request::Entered if self.may_be_admitted(p, left_out) => {
+                        actions.push(Action::Admit(p, n))
+                    }
                     Request::Entered => {}
                     Request::Admitted(_) => actions.push(Action::Complete(p, n)),
                     Request::Held if self.would_move(p) => actions.push(Action::LookAgain(p, n)),
@@ -168,7 +173,8 @@ impl World {
     }
 
     fn is_over(&self, generation: Generation) -> bool {
-        self.record.generation > generation || (self.record.generation == generation && self.record.phase == Phase::Ended)
+        self.record.generation > generation
+            || (self.record.generation == generation && self.record.phase == Phase::Ended)
     }
 
     fn may_be_admitted(&self, p: usize, left_out: Option<Fault>) -> bool {
@@ -343,7 +349,10 @@ impl World {
             Step::Wait => {}
             Step::Commit => self.commits.extend(self.replicas[r].commit.clone()),
             Step::Read if left_out == Some(Fault::ReadOnRefusal) => {
-                let running = self.replicas[r].attempt.as_ref().map(|a| (a.generation(), bivouac_protocol::Phase::Running));
+                let running = self.replicas[r]
+                    .attempt
+                    .as_ref()
+                    .map(|a| (a.generation(), bivouac_protocol::Phase::Running));
                 self.tell(r, Input::Record(running), left_out);
             }
             Step::Read => self.replicas[r].reading = true,
@@ -375,7 +384,8 @@ impl World {
         if !(leads && same_members && same_record) {
             return false;
         }
-        let fenced = |p: &usize| self.proxies[*p].gate.fenced().is_some_and(|fenced| fenced.tag == commit.tag);
+        let fenced =
+            |p: &usize| self.proxies[*p].gate.fenced().is_some_and(|fenced| fenced.tag == commit.tag);
         self.unfenced_commit |= !self.members.iter().all(fenced);
         self.record.phase = Phase::Stopping;
         self.record.revision += 1;

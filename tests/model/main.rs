@@ -45,16 +45,21 @@ impl Model for Stops {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("no request is admitted to a generation that is stopped before it completes", |_, w: &World| {
-                !w.cuts_an_admitted_request()
+            Property::always(
+                "no request is admitted to a generation that is stopped before it completes",
+                |_, w: &World| !w.cuts_an_admitted_request(),
+            ),
+            Property::always("a commit needs every member fenced in its attempt", |_, w: &World| {
+                !w.unfenced_commit
             }),
-            Property::always("a commit needs every member fenced in its attempt", |_, w: &World| !w.unfenced_commit),
             Property::always("once all is quiet every request is answered", |model, w: &World| {
-                !w.is_quiet(model.left_out) || w.requests().all(|request| request == Request::Answered || request == Request::Unborn)
+                !w.is_quiet(model.left_out)
+                    || w.requests().all(|request| request == Request::Answered || request == Request::Unborn)
             }),
-            Property::always("once all is quiet no fence is left on a running session", |model, w: &World| {
-                !w.is_quiet(model.left_out) || !w.fences_a_running_session()
-            }),
+            Property::always(
+                "once all is quiet no fence is left on a running session",
+                |model, w: &World| !w.is_quiet(model.left_out) || !w.fences_a_running_session(),
+            ),
             Property::sometimes("an idle session is stopped", |_, w: &World| w.record.phase == Phase::Ended),
             Property::sometimes("a held request is served by the next generation", |_, w: &World| {
                 w.record.generation.0 == 2 && w.requests().any(|request| request == Request::Answered)
@@ -133,9 +138,14 @@ fn each_rule_that_is_left_out_is_found() {
     for fault in Fault::ALL {
         let bounds = match fault {
             // Seen only by a second request of a proxy whose first was admitted before the stop.
-            Fault::ReadOnRefusal => {
-                Bounds { proxies: 1, replicas: 1, requests: 2, depositions: 0, lost_links: 0, ..Bounds::SMALL }
-            }
+            Fault::ReadOnRefusal => Bounds {
+                proxies: 1,
+                replicas: 1,
+                requests: 2,
+                depositions: 0,
+                lost_links: 0,
+                ..Bounds::SMALL
+            },
             _ => Bounds::SMALL,
         };
         is_found(fault, bounds);

@@ -27,8 +27,15 @@ pub(crate) struct Bounds {
 
 impl Bounds {
     /// Small enough for every test run.
-    pub(crate) const SMALL: Self =
-        Self { proxies: 2, replicas: 2, requests: 1, attempts: 2, depositions: 1, lost_links: 1, lost_answers: 1 };
+    pub(crate) const SMALL: Self = Self {
+        proxies: 2,
+        replicas: 2,
+        requests: 1,
+        attempts: 2,
+        depositions: 1,
+        lost_links: 1,
+        lost_answers: 1,
+    };
 }
 
 /// A rule that is left out.
@@ -223,6 +230,7 @@ impl World {
 
     pub(crate) fn cuts_an_admitted_request(&self) -> bool {
         let live = (self.record.phase == Phase::Running).then_some(self.record.generation);
-        self.requests().any(|request| matches!(request, Request::Admitted(generation) if Some(generation) != live))
+        self.requests()
+            .any(|request| matches!(request, Request::Admitted(generation) if Some(generation) != live))
     }
 }

@@ -271,5 +271,16 @@ pub struct Template {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct MemberList {
     /// The proxies.
-    pub members: Vec<Member>,
+    pub members: Vec<ListedMember>,
+}
+
+/// A member, and whether the replica that answered hears it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ListedMember {
+    /// Who it is.
+    #[serde(flatten)]
+    pub member: Member,
+    /// Whether its link to that replica is up.
+    #[serde(default)]
+    pub linked: Option<bool>,
 }

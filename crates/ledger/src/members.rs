@@ -62,7 +62,11 @@ impl Members {
     /// When the ledger does not answer.
     pub async fn list(&self) -> Result<Vec<Member>, Error> {
         let entries = self.ledger.list(PREFIX).await?;
-        Ok(entries.iter().filter_map(|entry| decode::<Member>(entry).ok()).map(|member| member.value).collect())
+        Ok(entries
+            .iter()
+            .filter_map(|entry| decode::<Member>(entry).ok())
+            .map(|member| member.value)
+            .collect())
     }
 
     /// Joins, and removes earlier boots of the same host that are known to be dead, in one transaction.
@@ -78,7 +82,8 @@ impl Members {
             let mut ops = Vec::new();
             for boot in dead {
                 if next.boots.remove(boot) {
-                    next.removed = Some(Removal { boot: boot.clone(), cause: RemovalCause::LockTaken, at: now });
+                    next.removed =
+                        Some(Removal { boot: boot.clone(), cause: RemovalCause::LockTaken, at: now });
                 }
                 if let Some(entry) = self.ledger.read(&key(boot)).await? {
                     ops.push(Op::Delete { key: key(boot), index: entry.index });

@@ -110,7 +110,9 @@ impl Records {
             match (id, decode(&entry)) {
                 (Some(id), Ok(record)) => records.push((id, record)),
                 (_, Err(error)) => tracing::error!(%error, "A session's record is left out of the list."),
-                (None, Ok(_)) => tracing::warn!(key = entry.key, "A key among the records is not a session id."),
+                (None, Ok(_)) => {
+                    tracing::warn!(key = entry.key, "A key among the records is not a session id.")
+                }
             }
         }
         Ok(records)
@@ -199,7 +201,9 @@ impl Records {
             };
             let put = Op::Put { key: key.clone(), value: encode(&key, &changed)?, index: held.index };
             match self.ledger.transact(vec![put]).await? {
-                Transaction::Applied(index) => return Ok(Update::Written(Versioned { value: changed, index })),
+                Transaction::Applied(index) => {
+                    return Ok(Update::Written(Versioned { value: changed, index }));
+                }
                 Transaction::Refused(_) => current = self.read(id).await?,
             }
         }
@@ -260,7 +264,8 @@ impl Records {
             }
             let key = FLOOR_KEY.to_owned();
             let value = encode(&key, &Floor { generation })?;
-            if let Transaction::Applied(_) = self.ledger.transact(vec![Op::Put { key, value, index }]).await? {
+            if let Transaction::Applied(_) = self.ledger.transact(vec![Op::Put { key, value, index }]).await?
+            {
                 return Ok(());
             }
         }

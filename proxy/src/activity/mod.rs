@@ -4,4 +4,5 @@ pub(crate) mod clock;
 pub(crate) mod entry;
 mod fences;
 pub mod gate;
+mod report;
 pub(crate) mod table;

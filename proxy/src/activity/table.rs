@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bivouac_protocol::link::{Activity, FenceEcho, FromProxy};
+use bivouac_protocol::link::{FenceEcho, FromProxy};
 use bivouac_protocol::{Generation, SessionId};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
@@ -16,9 +16,6 @@ use super::gate::{self, Fenced};
 use crate::link::outbox::Outbox;
 use crate::metrics::Metrics;
 
-/// Changes of one session's activity within this time are reported as one: a session that is used again and again for
-/// a moment costs a few messages a second, however many requests those are.
-const REPORT_EVERY: Duration = Duration::from_millis(50);
 /// A retraction is remembered this long, so that a late message of an old route finds it.
 const REMEMBER_RETRACTED: Duration = Duration::from_secs(600);
 
@@ -30,10 +27,10 @@ pub(crate) struct Table {
     entries: RwLock<HashMap<SessionId, Arc<Entry>>>,
     /// Which membership of this proxy confirmations belong to. It changes when one begins, and when it ends.
     epoch: AtomicU64,
-    seq: AtomicU64,
+    pub(super) seq: AtomicU64,
     rounds: AtomicU64,
-    unreported: Mutex<Vec<Arc<Entry>>>,
-    report: Notify,
+    pub(super) unreported: Mutex<Vec<Arc<Entry>>>,
+    pub(super) report: Notify,
 }
 
 /// The answer to a request that wants in.
@@ -143,7 +140,7 @@ impl Table {
         self.rounds.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn all(&self) -> Vec<Arc<Entry>> {
+    pub(super) fn all(&self) -> Vec<Arc<Entry>> {
         self.entries.read().values().cloned().collect()
     }
 
@@ -178,53 +175,6 @@ impl Table {
         if !std::mem::replace(&mut state.exists, true) {
             self.edge(entry, &mut state);
         }
-    }
-
-    /// A use began or ended: it is reported soon.
-    fn edge(&self, entry: &Arc<Entry>, state: &mut State) {
-        if state.exists && !state.dirty {
-            state.dirty = true;
-            self.unreported.lock().push(entry.clone());
-            self.report.notify_one();
-        }
-    }
-
-    /// Tells every link what has changed, for ever.
-    pub(crate) async fn report_changes(&self) {
-        loop {
-            self.report.notified().await;
-            tokio::time::sleep(REPORT_EVERY).await;
-            let unreported = std::mem::take(&mut *self.unreported.lock());
-            for entry in unreported {
-                let mut state = entry.lock();
-                state.dirty = false;
-                if let Some(activity) = self.activity(&entry, &state) {
-                    self.outbox.broadcast(&FromProxy::Activity(activity));
-                }
-            }
-        }
-    }
-
-    /// Every session that was ever used here, and is not over. A link opens its queue before it asks for this: a
-    /// change that is missing here is in the queue.
-    pub(crate) fn full_state(&self) -> Vec<Activity> {
-        let told = |entry: Arc<Entry>| {
-            let state = entry.lock();
-            if state.is_past() || !state.exists { None } else { self.activity(&entry, &state) }
-        };
-        self.all().into_iter().filter_map(told).collect()
-    }
-
-    fn activity(&self, entry: &Entry, state: &State) -> Option<Activity> {
-        let idle = state.gate.idle_for(self.clock.now())?;
-        Some(Activity {
-            // Under the entry's lock: of two messages about a session, the later one has the higher number.
-            seq: self.seq.fetch_add(1, Ordering::Relaxed) + 1,
-            session: entry.id.clone(),
-            generation: state.used,
-            open: state.gate.open(),
-            idle_ms: u64::try_from(idle.as_millis()).unwrap_or(u64::MAX),
-        })
     }
 
     /// Lets everybody who waits look again.

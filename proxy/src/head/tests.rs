@@ -101,14 +101,6 @@ fn targets_become_paths() {
 }
 
 #[test]
-fn a_target_with_a_space_is_refused() {
-    for path in ["/a b", "/a\tb", "/a HTTP/1.1"] {
-        let head = RequestHeader::build("GET", path.as_bytes(), None).unwrap();
-        assert!(origin_form(&head).is_err(), "{path:?}");
-    }
-}
-
-#[test]
 fn an_upgrade_needs_both_fields_and_no_body() {
     let upgrade = |fields: &str| judge(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).unwrap();
     assert!(upgrade("Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n").websocket);

@@ -14,6 +14,7 @@ use bivouac_ledger::{Error, Ledger};
 use bivouac_protocol::{Generation, Record, Route, SessionId};
 use moka::future::Cache;
 
+use crate::activity::clock::Clock;
 use crate::activity::entry::Entry;
 use crate::activity::table::Table;
 
@@ -95,7 +96,7 @@ impl Resolver {
     /// A consistent read that is shared with nobody, for those who are not counted in.
     pub(crate) async fn record_apart(&self, session: &SessionId) -> Result<Option<Record>, Unreachable> {
         let read = self.records.read(session);
-        let record = self.ledger_pause.guard(self.table.clock.now(), read).await?;
+        let record = self.ledger_pause.guard(self.table.clock, read).await?;
         Ok(record.map(|record| record.value))
     }
 
@@ -105,7 +106,7 @@ impl Resolver {
         let read = async {
             mine.store(true, Ordering::Relaxed);
             let read = self.records.read(&entry.id);
-            let answer = self.ledger_pause.guard(self.table.clock.now(), read).await;
+            let answer = self.ledger_pause.guard(self.table.clock, read).await;
             // Before the answer is to be seen: whoever comes now begins another look-up.
             entry.round.store(self.table.next_round(), Ordering::SeqCst);
             answer.map(|record| Arc::new(record.map(|record| record.value)))
@@ -123,7 +124,7 @@ impl Resolver {
     ) -> Result<Option<Arc<Route>>, Unreachable> {
         let look = async {
             let look = self.directory.locate(session, generation);
-            match self.directory_pause.guard(self.table.clock.now(), look).await {
+            match self.directory_pause.guard(self.table.clock, look).await {
                 Ok(Some(route)) => Ok(Arc::new(route)),
                 Ok(None) => Err(None),
                 Err(error) => Err(Some(error)),
@@ -163,14 +164,15 @@ struct Pause {
 impl Pause {
     async fn guard<T>(
         &self,
-        now: Duration,
+        clock: Clock,
         ask: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Unreachable> {
-        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        let pause = u64::try_from(PAUSE_AFTER_FAILURE.as_millis()).unwrap_or(u64::MAX);
         let until = self.until.load(Ordering::Relaxed);
-        let first =
-            || self.until.compare_exchange(until, now + pause, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        let now = millis(clock.now());
+        let first = || {
+            let next = now + millis(PAUSE_AFTER_FAILURE);
+            self.until.compare_exchange(until, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        };
         if until != 0 && (now < until || !first()) {
             return Err(Unreachable::Paused);
         }
@@ -179,14 +181,30 @@ impl Pause {
             Err(_) => Err(Unreachable::Late),
         };
         match &answer {
-            Ok(_) => self.until.store(0, Ordering::Relaxed),
+            Ok(_) => self.recovered(),
             // A document that cannot be read says nothing about the server.
-            Err(Unreachable::Failed(Error::Corrupt { .. })) => {}
-            Err(error) => {
-                self.until.store(now + pause + 1, Ordering::Relaxed);
-                tracing::warn!(%error, "Records or addresses of sessions cannot be looked up.");
+            Err(error @ Unreachable::Failed(Error::Corrupt { .. })) => {
+                tracing::error!(%error, "A request cannot be decided by its record.");
             }
+            Err(error) => self.failed(clock, error),
         }
         answer
     }
+
+    fn recovered(&self) {
+        if self.until.load(Ordering::Relaxed) != 0 && self.until.swap(0, Ordering::Relaxed) != 0 {
+            tracing::info!("Records or addresses of sessions can be looked up again.");
+        }
+    }
+
+    fn failed(&self, clock: Clock, error: &Unreachable) {
+        let next = millis(clock.now() + PAUSE_AFTER_FAILURE);
+        if self.until.swap(next, Ordering::Relaxed) == 0 {
+            tracing::warn!(%error, "Records or addresses of sessions cannot be looked up: known routes are served on.");
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

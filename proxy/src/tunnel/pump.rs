@@ -1,13 +1,20 @@
 //! One direction of a tunnel.
 
 use std::cell::RefCell;
+use std::future::Future as _;
 use std::io;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::Sleep;
 
 use super::frames::{FrameCursor, close_frame};
 use crate::stream::{Socket, try_recv};
 
 const SCRATCH: usize = 64 * 1024;
+/// How long a retraction may be on its way.
+const WORD_OF_A_STOP: Duration = Duration::from_millis(300);
 
 thread_local! {
     /// Bytes pass through here on their way: shared by every tunnel of the thread, as none holds it over a wait.
@@ -24,7 +31,10 @@ pub(super) struct Pump {
     taken: usize,
     frames: Option<FrameCursor>,
     moved: u64,
-    at_end: bool,
+    /// How the source has ended; nothing more is read.
+    end: Option<State>,
+    /// How long the reason for an end without a close frame is waited for.
+    word: Option<Pin<Box<Sleep>>>,
     state: State,
 }
 
@@ -44,7 +54,17 @@ pub(super) enum State {
 
 impl Pump {
     pub(super) fn new(from: Socket, to: Socket, first: Vec<u8>, frames: Option<FrameCursor>) -> Self {
-        Self { from, to, pending: first, taken: 0, frames, moved: 0, at_end: false, state: State::Open }
+        Self {
+            from,
+            to,
+            pending: first,
+            taken: 0,
+            frames,
+            moved: 0,
+            end: None,
+            word: None,
+            state: State::Open,
+        }
     }
 
     /// Sets what is sent before anything is read.
@@ -81,17 +101,32 @@ impl Pump {
             if ready!(self.poll_pending(cx)).is_err() {
                 return Poll::Ready(State::Stopped);
             }
-            if self.at_end {
-                let ended = rustix::net::shutdown(&*self.to, rustix::net::Shutdown::Write);
-                return Poll::Ready(if ended.is_ok() { State::Ended } else { State::Stopped });
+            if let Some(end) = self.end {
+                ready!(self.poll_word(cx));
+                return Poll::Ready(if end == State::Ended { self.pass_end_on() } else { end });
             }
             if ready!(self.from.poll_read_ready(cx)).is_err() {
-                return Poll::Ready(State::Broken);
+                self.end = Some(State::Broken);
+                continue;
             }
             if let Err(state) = PASSAGE.with_borrow_mut(|passage| self.pass(passage)) {
                 return Poll::Ready(state);
             }
         }
+    }
+
+    /// A backend that is stopped may be gone before this proxy has heard why: a WebSocket that ends without a close
+    /// frame waits a moment for the word, so that its client learns the reason and does not take it for a failure.
+    fn poll_word(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.frames.as_ref().is_some_and(FrameCursor::is_between_frames) {
+            return Poll::Ready(());
+        }
+        self.word.get_or_insert_with(|| Box::pin(tokio::time::sleep(WORD_OF_A_STOP))).as_mut().poll(cx)
+    }
+
+    fn pass_end_on(&self) -> State {
+        let ended = rustix::net::shutdown(&*self.to, rustix::net::Shutdown::Write);
+        if ended.is_ok() { State::Ended } else { State::Stopped }
     }
 
     fn poll_pending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -109,10 +144,16 @@ impl Pump {
     fn pass(&mut self, passage: &mut [u8]) -> Result<(), State> {
         let read = match try_recv(&self.from, &mut &mut *passage) {
             Ok(0) => {
-                self.at_end = true;
+                self.end = Some(State::Ended);
                 return Ok(());
             }
-            read => or_nothing(read).map_err(|_| State::Broken)?,
+            read => match or_nothing(read) {
+                Ok(read) => read,
+                Err(_) => {
+                    self.end = Some(State::Broken);
+                    return Ok(());
+                }
+            },
         };
         let bytes = &passage[..read];
         self.moved += read as u64;
@@ -127,7 +168,7 @@ impl Pump {
     /// A close frame, if this is a WebSocket that stands between two frames and has not been closed by its backend.
     pub(super) fn may_close_with(&self, (code, reason): (u16, &str)) -> Option<Vec<u8>> {
         let between = self.frames.as_ref().is_some_and(FrameCursor::is_between_frames);
-        (between && self.pending.is_empty() && !self.at_end).then(|| close_frame(code, reason))
+        (between && self.pending.is_empty() && self.state == State::Open).then(|| close_frame(code, reason))
     }
 
     /// The end that follows is a failure, and has to look like one.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::State;
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use axum::routing::get;
 use bivouac_protocol::link::{DEAD_AFTER, FromProxy, FromService, MAX_MESSAGE, PING_EVERY};
@@ -78,7 +78,12 @@ async fn serve(links: Links, mut socket: WebSocket) {
 }
 
 /// Carries messages until either end falls silent.
-async fn carry(shared: &Shared, link: LinkId, socket: &mut WebSocket, mut outbox: mpsc::Receiver<FromService>) {
+async fn carry(
+    shared: &Shared,
+    link: LinkId,
+    socket: &mut WebSocket,
+    mut outbox: mpsc::Receiver<FromService>,
+) {
     let mut pings = interval(PING_EVERY);
     let mut heard = Instant::now();
     loop {

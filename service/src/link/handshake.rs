@@ -20,14 +20,19 @@ pub(super) enum Refused {
 }
 
 /// Both ends prove that they know the secret; the proxy's boot is known afterwards.
-pub(super) async fn shake_hands(socket: &mut WebSocket, secret: &SecretString, replica: &str) -> Result<BootId, Refused> {
+pub(super) async fn shake_hands(
+    socket: &mut WebSocket,
+    secret: &SecretString,
+    replica: &str,
+) -> Result<BootId, Refused> {
     let FromProxy::Hello { versions, boot, challenge: theirs } = receive(socket).await? else {
         return Err(Refused::Unexpected);
     };
     let version = agree(versions).ok_or(Refused::Version(versions.0, versions.1))?;
     let ours = Challenge::random();
     let proof = Proof::make(secret, End::Service, &theirs, &ours);
-    let welcome = FromService::Welcome { version, replica: replica.to_owned(), challenge: ours.clone(), proof };
+    let welcome =
+        FromService::Welcome { version, replica: replica.to_owned(), challenge: ours.clone(), proof };
     send(socket, &welcome).await.map_err(|()| Refused::Gone)?;
     let FromProxy::Proof { proof } = receive(socket).await? else { return Err(Refused::Unexpected) };
     if proof.is(&Proof::make(secret, End::Proxy, &theirs, &ours)) { Ok(boot) } else { Err(Refused::Secret) }
@@ -42,7 +47,9 @@ pub(super) async fn send(socket: &mut WebSocket, message: &FromService) -> Resul
 async fn receive(socket: &mut WebSocket) -> Result<FromProxy, Refused> {
     loop {
         match socket.recv().await {
-            Some(Ok(Message::Text(text))) => return serde_json::from_str(&text).map_err(|_| Refused::Unexpected),
+            Some(Ok(Message::Text(text))) => {
+                return serde_json::from_str(&text).map_err(|_| Refused::Unexpected);
+            }
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
             Some(Ok(_)) => return Err(Refused::Unexpected),
             Some(Err(_)) | None => return Err(Refused::Gone),

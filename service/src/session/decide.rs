@@ -209,7 +209,9 @@ impl Deciding<'_> {
             match facts.job {
                 Job::Absent => self.act(Effect::TakeOver),
                 Job::Unseen => self.act(Effect::Inspect),
-                Job::Stopped => self.look_or_end(ReasonCode::Operator, "the job was stopped before it was placed"),
+                Job::Stopped => {
+                    self.look_or_end(ReasonCode::Operator, "the job was stopped before it was placed")
+                }
                 Job::Registered => {}
             }
         }
@@ -264,7 +266,9 @@ impl Deciding<'_> {
 
     fn lifetime_is_over(&mut self) -> bool {
         let record = &self.facts.record.value;
-        let (Some(lifetime), Some(claimed)) = (record.policy.max_lifetime, record.timeline.claimed) else { return false };
+        let (Some(lifetime), Some(claimed)) = (record.policy.max_lifetime, record.timeline.claimed) else {
+            return false;
+        };
         let Ok(end) = SignedDuration::try_from(lifetime.get()) else { return false };
         self.around.leads && claimed.checked_add(end).is_ok_and(|end| self.due_by_the_wall(end))
     }
@@ -287,7 +291,9 @@ impl Deciding<'_> {
             return self.act(Effect::End(self.ending(outcome)));
         }
         let nothing_placed = facts.allocated.is_none() && facts.record.value.allocation.is_none();
-        if facts.job == Job::Absent || (facts.job == Job::Stopped && nothing_placed && facts.inspected_at.is_some()) {
+        if facts.job == Job::Absent
+            || (facts.job == Job::Stopped && nothing_placed && facts.inspected_at.is_some())
+        {
             return self.act(Effect::End(ReasonCode::Lost.into()));
         }
         match facts.deleted_at {
@@ -304,7 +310,8 @@ impl Deciding<'_> {
     fn ended(&mut self) {
         self.job_of_ended();
         let facts = self.facts;
-        let kept = if facts.record.value.key.is_some() { self.around.retention.0 } else { self.around.retention.1 };
+        let kept =
+            if facts.record.value.key.is_some() { self.around.retention.0 } else { self.around.retention.1 };
         if self.around.leads && self.ended_ago(kept) {
             self.act(Effect::Purge);
         }
@@ -345,7 +352,10 @@ impl Deciding<'_> {
         let facts = self.facts;
         if facts.job == Job::Stopped || outcome.stopped {
             let code = ReasonCode::Operator;
-            return Reason { exit_code: outcome.exit_code, ..Reason::new(code, "the job was stopped outside of Bivouac") };
+            return Reason {
+                exit_code: outcome.exit_code,
+                ..Reason::new(code, "the job was stopped outside of Bivouac")
+            };
         }
         if !facts.is_ready() {
             return start_failure(outcome);

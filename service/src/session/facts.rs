@@ -140,7 +140,11 @@ impl Facts {
     /// A job of one of this session's generations exists.
     pub(crate) fn on_job(&mut self, generation: Generation, foreign: bool, stopped: bool) {
         if generation < self.generation() {
-            if stopped { self.stale.remove(&generation) } else { self.stale.insert(generation) };
+            if stopped {
+                self.stale.remove(&generation)
+            } else {
+                self.stale.insert(generation)
+            };
         } else if stopped && self.job == Job::Absent {
             // Late news of a job that is known, from a look by id or from its removal, to be gone.
         } else if generation == self.generation() && !foreign {
@@ -150,7 +154,8 @@ impl Facts {
 
     /// An allocation of the current generation was seen. The first one counts; any other is not the session.
     pub(crate) fn on_allocation(&mut self, allocated: Allocated, now: Instant, wall: Timestamp) {
-        let first = self.record.value.allocation.clone().or(self.allocated.as_ref().map(|a| a.allocation.clone()));
+        let first =
+            self.record.value.allocation.clone().or(self.allocated.as_ref().map(|a| a.allocation.clone()));
         if first.is_some_and(|first| first != allocated.allocation) {
             self.supplanted |= !matches!(allocated.status, Status::Over(_));
             return;
@@ -201,7 +206,8 @@ impl Facts {
     /// The route to the pinned allocation, while the session runs and its address is known.
     pub(crate) fn route(&self) -> Option<Route> {
         let record = &self.record.value;
-        let allocated = self.allocated.as_ref().filter(|_| record.phase == Phase::Running && !self.supplanted)?;
+        let allocated =
+            self.allocated.as_ref().filter(|_| record.phase == Phase::Running && !self.supplanted)?;
         Some(Route {
             session: self.id.clone(),
             generation: record.generation,

@@ -205,9 +205,8 @@ impl Sessions {
         owned: bool,
         grace: Option<Grace>,
     ) -> Result<Arc<View>, CommandError> {
-        let learned = |reply| {
-            News::Learned(Learned { id: id.clone(), record, owned, grace, reply: Some(reply) })
-        };
+        let learned =
+            |reply| News::Learned(Learned { id: id.clone(), record, owned, grace, reply: Some(reply) });
         self.ask(learned).await.ok_or_else(|| CommandError::Unavailable("the service is stopping".to_owned()))
     }
 
@@ -249,7 +248,11 @@ pub(super) fn claim_again(outside: &Outside, record: &Record) -> Claim {
 /// Whether a request may start an ended session again, now.
 fn may_wake(record: &Record, now: Timestamp) -> bool {
     let code = record.reason.as_ref().map(|reason| reason.code);
-    if record.phase != Phase::Ended || record.key.is_none() || !record.policy.wake || code == Some(ReasonCode::Operator) {
+    if record.phase != Phase::Ended
+        || record.key.is_none()
+        || !record.policy.wake
+        || code == Some(ReasonCode::Operator)
+    {
         return false;
     }
     // Each failed start doubles the pause, so that a page that refreshes itself does not become a fork bomb.
@@ -306,7 +309,9 @@ impl Outside {
         self.tracker.spawn(async move {
             match outside.members.remove(&boot, RemovalCause::Goodbye, Timestamp::now()).await {
                 Ok(_) => outside.tell(News::Tell(link, FromService::Farewell)),
-                Err(error) => tracing::warn!(proxy.boot = %boot, %error, "A proxy's goodbye is not recorded yet."),
+                Err(error) => {
+                    tracing::warn!(proxy.boot = %boot, %error, "A proxy's goodbye is not recorded yet.")
+                }
             }
         });
     }
@@ -323,7 +328,13 @@ pub(super) async fn learn_all(outside: Arc<Outside>) {
             Ok(records) => {
                 tracing::info!(sessions = records.len(), "The records were read.");
                 for (id, record) in records {
-                    outside.tell(News::Learned(Learned { id, record, owned: false, grace: None, reply: None }));
+                    outside.tell(News::Learned(Learned {
+                        id,
+                        record,
+                        owned: false,
+                        grace: None,
+                        reply: None,
+                    }));
                 }
                 return;
             }

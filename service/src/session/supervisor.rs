@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use bivouac_ledger::leader::Leadership;
 use bivouac_ledger::records::Versioned;
-use bivouac_protocol::member::Members;
 use bivouac_protocol::link::FromService;
+use bivouac_protocol::member::Members;
 use bivouac_protocol::{BootId, Record, SessionId};
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -29,9 +29,9 @@ use super::decide::{Surroundings, decide};
 use super::evidence::{Evidence, LinkId};
 use super::facts::Facts;
 use super::view::View;
-use effects::Answer;
 use crate::backend::{Grace, Observation};
 use crate::link::{LinkEvent, Peer};
+use effects::Answer;
 
 /// A view to be answered with; `None`: not known here.
 pub(crate) type Reply = oneshot::Sender<Option<Arc<View>>>;

@@ -1,8 +1,8 @@
 //! Which change of a record is permitted from where. Pure: the ledger decides who gets to make it.
 
 use bivouac_protocol::{
-    AllocationId, Generation, Key, Namespace, Nonce, Phase, Policy, Reason, Record, StoredRequest, TemplateName,
-    Timeline,
+    AllocationId, Generation, Key, Namespace, Nonce, Phase, Policy, Reason, Record, StoredRequest,
+    TemplateName, Timeline,
 };
 use jiff::Timestamp;
 
@@ -64,7 +64,12 @@ pub fn claimed(previous: Option<&Record>, floor: Generation, claim: &Claim) -> R
 
 /// Pins the first allocation: `claimed` → `running`, once.
 #[must_use]
-pub fn pinned(record: &Record, run: (Generation, &Nonce), allocation: &AllocationId, seen: &Timeline) -> Transition {
+pub fn pinned(
+    record: &Record,
+    run: (Generation, &Nonce),
+    allocation: &AllocationId,
+    seen: &Timeline,
+) -> Transition {
     if record.phase != Phase::Claimed || (record.generation, &record.nonce) != run {
         return Transition::Declined;
     }
@@ -113,7 +118,13 @@ pub fn stopping(record: &Record, reason: &Reason, now: Timestamp) -> Transition 
 
 /// Notes that the generation's allocation is over. A decided stop keeps its reason.
 #[must_use]
-pub fn ended(record: &Record, generation: Generation, reason: &Reason, seen: &Timeline, now: Timestamp) -> Transition {
+pub fn ended(
+    record: &Record,
+    generation: Generation,
+    reason: &Reason,
+    seen: &Timeline,
+    now: Timestamp,
+) -> Transition {
     if record.phase == Phase::Ended || record.generation != generation {
         return Transition::Declined;
     }

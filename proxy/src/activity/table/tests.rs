@@ -1,5 +1,5 @@
 use bivouac_protocol::RoutePhase;
-use bivouac_protocol::link::FenceEcho;
+use bivouac_protocol::link::Activity;
 
 use super::*;
 use crate::activity::gate::FenceAnswer;

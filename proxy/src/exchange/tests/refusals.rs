@@ -34,6 +34,9 @@ async fn ambiguous_requests_reach_nobody() {
             "POST / HTTP/1.1\r\n{host}\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n"
         ),
         format!("POST / HTTP/1.0\r\n{host}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        format!("GET /a b HTTP/1.1\r\n{host}\r\n\r\n"),
+        format!("GET /\ta HTTP/1.1\r\n{host}\r\n\r\n"),
+        format!("GET /\rX: HTTP/1.1\r\n{host}\r\n\r\n"),
         format!("GET / HTTP/2.0\r\n{host}\r\n\r\n"),
         "\x16\x03\x01\x02\x00\r\n\r\n".to_owned(),
     ];
@@ -49,6 +52,17 @@ async fn ambiguous_requests_reach_nobody() {
         assert!(text.contains("\"code\":\"bad_request\"") && text.contains("\"request_id\""), "{text}");
     }
     world.no_backend().await;
+}
+
+#[tokio::test]
+async fn a_pipelined_request_line_is_looked_at_too() {
+    let world = World::new().await;
+    let all = request("GET /1", &[]) + &request("GET /a b", &[]);
+    let (mut client, mut backend, _) = world.asked(&all).await;
+    backend.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    assert!(client.head().await.starts_with("HTTP/1.1 200 "));
+    assert!(client.response().await.0.starts_with("HTTP/1.1 400 "));
+    backend.silence().await;
 }
 
 #[tokio::test]

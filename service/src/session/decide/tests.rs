@@ -95,7 +95,10 @@ fn the_first_allocation_is_pinned_and_a_second_one_is_the_end_of_the_session() {
     let newcomer = Allocated { allocation: "a2".parse().unwrap(), ..allocated(Status::Running) };
     facts.on_allocation(newcomer, now, Timestamp::UNIX_EPOCH);
     let effects = decide(&facts, &around(now)).effects;
-    assert!(matches!(&effects[..], [Effect::BeginStop(reason)] if reason.code == ReasonCode::Lost), "{effects:?}");
+    assert!(
+        matches!(&effects[..], [Effect::BeginStop(reason)] if reason.code == ReasonCode::Lost),
+        "{effects:?}"
+    );
     assert_eq!(facts.route(), None, "the newcomer is never routed, and neither is who it replaced");
 }
 
@@ -110,12 +113,19 @@ fn an_idle_stop_needs_the_lead_the_verdict_and_the_whole_timeout() {
     let at = |seconds| Surroundings { verdict: idle.clone(), ..around(now + Duration::from_secs(seconds)) };
     assert_eq!(decide(&facts, &at(30)).effects, [Effect::Prepare]);
     let early = decide(&facts, &at(29));
-    assert_eq!((early.effects, early.again_at.map(|at| at <= now + Duration::from_secs(30))), (vec![], Some(true)));
+    assert_eq!(
+        (early.effects, early.again_at.map(|at| at <= now + Duration::from_secs(30))),
+        (vec![], Some(true))
+    );
     assert_eq!(decide(&facts, &Surroundings { leads: false, ..at(30) }).effects, []);
     let silent = Verdict::Unknown { silent: vec![] };
     assert_eq!(decide(&facts, &Surroundings { verdict: Some(silent), ..at(300) }).effects, []);
     assert_eq!(decide(&facts, &Surroundings { verdict: Some(Verdict::Busy), ..at(300) }).effects, []);
-    assert_eq!(decide(&facts, &Surroundings { verdict: None, ..at(300) }).effects, [], "no members were read");
+    assert_eq!(
+        decide(&facts, &Surroundings { verdict: None, ..at(300) }).effects,
+        [],
+        "no members were read"
+    );
 }
 
 #[test]
@@ -141,7 +151,10 @@ fn a_stop_is_asked_for_until_the_run_is_known_to_be_over() {
     let again = decide(&facts, &around(now + Duration::from_secs(5))).effects;
     assert_eq!(again, [Effect::Delete(Generation(1), Grace::Template), Effect::Inspect]);
     see(&mut facts, Status::Unreachable, now);
-    assert!(!decide(&facts, &around(now)).effects.iter().any(|e| matches!(e, Effect::End(_))), "lost is not over");
+    assert!(
+        !decide(&facts, &around(now)).effects.iter().any(|e| matches!(e, Effect::End(_))),
+        "lost is not over"
+    );
     see(&mut facts, Status::Over(Outcome::default()), now);
     assert!(matches!(&decide(&facts, &around(now)).effects[..], [Effect::End(_)]));
 }

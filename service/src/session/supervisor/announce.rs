@@ -17,7 +17,10 @@ pub(super) enum Announced {
     #[default]
     Nothing,
     Routed(Generation, RoutePhase),
-    Retracted { generation: Generation, ended: bool },
+    Retracted {
+        generation: Generation,
+        ended: bool,
+    },
 }
 
 impl Supervisor {
@@ -35,7 +38,8 @@ impl Supervisor {
     /// Tells one proxy of everything that has an address.
     pub(super) fn tell_everything(&mut self, link: LinkId) {
         let live = self.sessions.values().filter(|session| session.facts.record.value.is_live());
-        let messages: Vec<_> = live.filter_map(|session| announcement(&session.facts)).map(|(_, message)| message).collect();
+        let messages: Vec<_> =
+            live.filter_map(|session| announcement(&session.facts)).map(|(_, message)| message).collect();
         for message in messages {
             self.tell(link, message);
         }

@@ -24,7 +24,9 @@ impl Supervisor {
             Answer::Registered(generation, result) => self.on_registered(id, generation, result),
             Answer::Inspected(generation, result) => self.on_inspected(id, generation, result),
             Answer::Probed(generation, answered) => {
-                if let Some(session) = self.sessions.get_mut(id).filter(|s| s.facts.generation() == generation) {
+                if let Some(session) =
+                    self.sessions.get_mut(id).filter(|s| s.facts.generation() == generation)
+                {
                     session.probe = None;
                     session.facts.probe = Probe::Open;
                     session.facts.seen.port_open = Some(answered.port_open);
@@ -43,7 +45,10 @@ impl Supervisor {
             Answer::ReadBack(result) => return self.on_read_back(id, result),
             Answer::JobRemoved(generation, result) => {
                 self.done(id, Kind::RemoveJob, result.is_err());
-                let removed = self.sessions.get_mut(id).filter(|s| result.is_ok() && s.facts.generation() == generation);
+                let removed = self
+                    .sessions
+                    .get_mut(id)
+                    .filter(|s| result.is_ok() && s.facts.generation() == generation);
                 if let Some(session) = removed {
                     session.facts.job = Job::Absent;
                 }
@@ -89,7 +94,9 @@ impl Supervisor {
         result: Result<Option<Versioned<Record>>, StartError>,
     ) {
         self.done(id, Kind::Register, matches!(result, Err(StartError::Unavailable(_))));
-        let Some(session) = self.sessions.get_mut(id).filter(|s| s.facts.generation() == generation) else { return };
+        let Some(session) = self.sessions.get_mut(id).filter(|s| s.facts.generation() == generation) else {
+            return;
+        };
         match result {
             Ok(record) => {
                 if session.facts.job != Job::Stopped {
@@ -110,11 +117,18 @@ impl Supervisor {
         }
     }
 
-    fn on_inspected(&mut self, id: &SessionId, generation: Generation, result: Result<Presence, Unavailable>) {
+    fn on_inspected(
+        &mut self,
+        id: &SessionId,
+        generation: Generation,
+        result: Result<Presence, Unavailable>,
+    ) {
         self.done(id, Kind::Inspect, result.is_err());
         let Ok(presence) = result else { return };
         let (now, wall) = (Instant::now(), Timestamp::now());
-        let Some(session) = self.sessions.get_mut(id).filter(|s| s.facts.generation() == generation) else { return };
+        let Some(session) = self.sessions.get_mut(id).filter(|s| s.facts.generation() == generation) else {
+            return;
+        };
         let facts = &mut session.facts;
         facts.inspected_at = Some(now);
         match presence {
@@ -123,7 +137,8 @@ impl Supervisor {
                 let foreign = nonce.is_some_and(|nonce| nonce != facts.record.value.nonce);
                 facts.on_job(generation, foreign, stopped);
                 if foreign {
-                    facts.refused = Some("a job with this session's id exists and is not this session's".to_owned());
+                    facts.refused =
+                        Some("a job with this session's id exists and is not this session's".to_owned());
                 }
                 for allocated in allocations {
                     facts.on_allocation(allocated, now, wall);

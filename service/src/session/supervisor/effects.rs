@@ -21,6 +21,9 @@ use crate::session::{Outside, spawning};
 /// A record as a write or a read left it.
 type Written = Result<Option<Versioned<Record>>, Error>;
 
+/// Members and record, as they were read for an idle stop.
+type Prepared = (Option<Versioned<Members>>, Option<Versioned<Record>>);
+
 /// What came of an effect.
 #[derive(Debug)]
 pub(crate) enum Answer {
@@ -39,7 +42,7 @@ pub(crate) enum Answer {
     /// The job's deletion was accepted.
     Deleted(Generation, Result<(), Unavailable>),
     /// Members and record, read for an idle stop.
-    Prepared(Result<(Option<Versioned<Members>>, Option<Versioned<Record>>), Error>),
+    Prepared(Result<Prepared, Error>),
     /// The commit's answer.
     Committed(Result<Transaction, Error>),
     /// The record, read after a refused commit.
@@ -140,7 +143,10 @@ impl Supervisor {
 }
 
 /// Asks until there is an answer.
-async fn insist<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(id: &SessionId, ask: impl Fn() -> F) -> T {
+async fn insist<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
+    id: &SessionId,
+    ask: impl Fn() -> F,
+) -> T {
     loop {
         match ask().await {
             Ok(answer) => return answer,
@@ -168,18 +174,23 @@ impl Doing {
             Effect::TakeOver => Answer::TakenOver(self.take_over().await),
             Effect::Pin(allocation) => {
                 let nonce: Nonce = self.record.value.nonce.clone();
-                let pin = |record: &Record| records::pinned(record, (generation, &nonce), &allocation, &self.seen);
+                let pin =
+                    |record: &Record| records::pinned(record, (generation, &nonce), &allocation, &self.seen);
                 let written = self.update(pin).await;
                 self.outside.failpoints.pass("pinned").await;
                 Answer::Recorded(kind, written)
             }
             Effect::Probe => {
                 let (address, path) = target?;
-                Answer::Probed(generation, probe::until_ready(&self.outside.http, address, path.as_deref()).await)
+                Answer::Probed(
+                    generation,
+                    probe::until_ready(&self.outside.http, address, path.as_deref()).await,
+                )
             }
-            Effect::MarkReady => {
-                Answer::Recorded(kind, self.update(|record| records::ready(record, generation, &self.seen)).await)
-            }
+            Effect::MarkReady => Answer::Recorded(
+                kind,
+                self.update(|record| records::ready(record, generation, &self.seen)).await,
+            ),
             Effect::BeginStop(reason) => {
                 let stop = |record: &Record| match record.generation == generation {
                     true => records::stopping(record, &reason, now),
@@ -215,10 +226,12 @@ impl Doing {
         let record = &self.record.value;
         self.outside.failpoints.pass("claimed").await;
         let template = self.outside.templates.get(&record.template).cloned();
-        let template =
-            template.ok_or_else(|| StartError::Refused(format!("there is no template {} any more", record.template)))?;
+        let template = template.ok_or_else(|| {
+            StartError::Refused(format!("there is no template {} any more", record.template))
+        })?;
         // A wake starts a stored request, and today's template may permit less than the one it was checked against.
-        crate::spec::limits::check(&record.request, &template).map_err(|why| StartError::Refused(why.to_string()))?;
+        crate::spec::limits::check(&record.request, &template)
+            .map_err(|why| StartError::Refused(why.to_string()))?;
         let start = Start {
             session: self.id.clone(),
             record: Arc::new(record.clone()),
@@ -230,11 +243,16 @@ impl Doing {
         let read = self.outside.records.read(&self.id).await;
         let now = read.map_err(|error| StartError::Unavailable(error.to_string()))?;
         let ours = |now: &Versioned<Record>| {
-            now.value.is_live() && (now.value.generation, &now.value.nonce) == (record.generation, &record.nonce)
+            now.value.is_live()
+                && (now.value.generation, &now.value.nonce) == (record.generation, &record.nonce)
         };
         if !now.as_ref().is_some_and(ours) {
             tracing::info!(session.id = %self.id, generation = %record.generation, "A superseded job is taken back.");
-            let stopped = self.outside.backend.stop(&self.run(record.generation), crate::backend::Grace::Template).await;
+            let stopped = self
+                .outside
+                .backend
+                .stop(&self.run(record.generation), crate::backend::Grace::Template)
+                .await;
             stopped.map_err(|why| StartError::Unavailable(why.to_string()))?;
         }
         Ok(now)
@@ -249,7 +267,7 @@ impl Doing {
         }
     }
 
-    async fn prepare(&self) -> Result<(Option<Versioned<Members>>, Option<Versioned<Record>>), Error> {
+    async fn prepare(&self) -> Result<Prepared, Error> {
         let members = self.outside.members.read().await?;
         let record = self.outside.records.read(&self.id).await?;
         Ok((members, record))

@@ -63,7 +63,9 @@ impl Supervisor {
                 }
             }
             FromProxy::FirstByte { session, generation } => {
-                if let Some(known) = self.sessions.get_mut(&session).filter(|s| s.facts.generation() == generation) {
+                if let Some(known) =
+                    self.sessions.get_mut(&session).filter(|s| s.facts.generation() == generation)
+                {
                     let first_byte = &mut known.facts.seen.first_byte;
                     *first_byte = first_byte.or(Some(Timestamp::now()));
                     self.settle(&session);
@@ -112,7 +114,8 @@ impl Supervisor {
 
     /// The links of a boot; there may be an old one that is not yet known to be dead.
     pub(super) fn tell_boot(&mut self, boot: &BootId, message: &FromService) {
-        let links: Vec<_> = self.links.iter().filter(|(_, peer)| peer.boot == *boot).map(|(link, _)| *link).collect();
+        let links: Vec<_> =
+            self.links.iter().filter(|(_, peer)| peer.boot == *boot).map(|(link, _)| *link).collect();
         for link in links {
             self.tell(link, message.clone());
         }

@@ -122,7 +122,9 @@ impl Supervisor {
         }
         self.outside.metrics.leads.set(i64::from(leadership.is_some()));
         self.attempts = 0;
-        if leadership.is_some() && self.members.as_ref().is_some_and(|members| members.value.removed.is_some()) {
+        if leadership.is_some()
+            && self.members.as_ref().is_some_and(|members| members.value.removed.is_some())
+        {
             // What the removed proxy knew is gone, and this replica cannot tell for how long.
             self.removal_seen = Some(Instant::now());
         }

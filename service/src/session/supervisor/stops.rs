@@ -30,7 +30,12 @@ impl Supervisor {
     }
 
     /// Members and record were read for a stop: if they still say so, the attempt begins.
-    pub(super) fn on_prepared(&mut self, id: &SessionId, members: Option<Versioned<Members>>, record: Option<Versioned<Record>>) {
+    pub(super) fn on_prepared(
+        &mut self,
+        id: &SessionId,
+        members: Option<Versioned<Members>>,
+        record: Option<Versioned<Record>>,
+    ) {
         let (Some(members), Some(record)) = (members, record) else { return };
         self.on_members(members.clone());
         if self.take_in(id, record, false) {
@@ -44,8 +49,18 @@ impl Supervisor {
         if session.facts.attempt.is_some() || !idle_enough {
             return self.settle(id);
         }
-        let reason = Reason::new(ReasonCode::Idle, format!("nobody used it for {}", session.facts.record.value.policy.idle_timeout));
-        let ops = Records::commit(id, &session.facts.record, members.index, &leadership.session, &reason, Timestamp::now());
+        let reason = Reason::new(
+            ReasonCode::Idle,
+            format!("nobody used it for {}", session.facts.record.value.policy.idle_timeout),
+        );
+        let ops = Records::commit(
+            id,
+            &session.facts.record,
+            members.index,
+            &leadership.session,
+            &reason,
+            Timestamp::now(),
+        );
         let Ok(Some(ops)) = ops else { return };
         self.attempts += 1;
         let tag = FenceTag { term: leadership.term, attempt: self.attempts };
@@ -127,7 +142,11 @@ impl Supervisor {
     }
 
     /// The commit was answered, or not.
-    pub(super) fn on_committed(&mut self, id: &SessionId, answer: Result<Transaction, bivouac_ledger::Error>) {
+    pub(super) fn on_committed(
+        &mut self,
+        id: &SessionId,
+        answer: Result<Transaction, bivouac_ledger::Error>,
+    ) {
         let now = Instant::now();
         if let Some(session) = self.sessions.get_mut(id) {
             session.facts.on_answer(Kind::Commit, answer.is_err(), now);
@@ -144,7 +163,11 @@ impl Supervisor {
     }
 
     /// The record, read after a refusal.
-    pub(super) fn on_read_back(&mut self, id: &SessionId, answer: Result<Option<Versioned<Record>>, bivouac_ledger::Error>) {
+    pub(super) fn on_read_back(
+        &mut self,
+        id: &SessionId,
+        answer: Result<Option<Versioned<Record>>, bivouac_ledger::Error>,
+    ) {
         match answer {
             Ok(record) => {
                 let read = record.as_ref().map(|record| (record.value.generation, record.value.phase));

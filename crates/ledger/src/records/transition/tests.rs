@@ -133,7 +133,8 @@ fn failed_starts_are_counted_until_one_succeeds() {
     let mut record = claimed(None, Generation(0), &claim(1));
     for failures in 1..=3 {
         let failed = Reason::new(ReasonCode::StartFailed, "no such file");
-        let Transition::To(over) = ended(&record, record.generation, &failed, &Timeline::default(), now) else {
+        let Transition::To(over) = ended(&record, record.generation, &failed, &Timeline::default(), now)
+        else {
             panic!("ends")
         };
         assert_eq!(over.failures, failures);
@@ -141,7 +142,8 @@ fn failed_starts_are_counted_until_one_succeeds() {
         assert_eq!(record.failures, failures, "a new claim remembers");
     }
     let (generation, nonce) = (record.generation, record.nonce.clone());
-    let Transition::To(running) = pinned(&record, (generation, &nonce), &AllocationId::random(), &Timeline::default())
+    let Transition::To(running) =
+        pinned(&record, (generation, &nonce), &AllocationId::random(), &Timeline::default())
     else {
         panic!("pins")
     };
