@@ -68,7 +68,7 @@ clippy: ## Lint; warnings are errors
 
 .PHONY: doc
 doc: ## Build the documentation; warnings are errors
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
 
 .PHONY: deny
 deny: ## Check the dependencies: bans, licences, sources

@@ -34,7 +34,7 @@ pub(crate) struct Args {
     /// Where /livez, /readyz and /metrics are served; not for the public
     #[arg(long, env = "BIVOUAC_ADMIN", value_name = "ADDR", default_value = "127.0.0.1:7082")]
     admin: SocketAddr,
-    /// Domain of the session hostnames, <id>.<domain>
+    /// Domain of the session hostnames: each is the session's id in front of it
     #[arg(long, env = "BIVOUAC_DOMAIN", default_value = "localhost")]
     domain: String,
     /// File with the secret that services and proxies share

@@ -280,6 +280,7 @@ impl World {
                 {
                     self.retract(p, fenced.generation);
                 }
+                self.proxies[p].gate.stop_waiting();
                 self.arrive(p, n, left_out);
             }
             Action::End => {

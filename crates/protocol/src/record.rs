@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{AllocationId, Generation, Key, Namespace, Nonce, PortLabel, TemplateName};
-use crate::reason::Reason;
+use crate::reason::{Reason, ReasonCode};
 use crate::route::Protocol;
 use crate::span::Span;
 
@@ -175,6 +175,14 @@ impl Record {
     #[must_use]
     pub fn revised(&self) -> Self {
         Self { revision: self.revision + 1, ..self.clone() }
+    }
+
+    /// Whether a request may start it again once it has ended: it has a key, its template says so, and it was not stopped
+    /// by an operator's hand, who does not want it back just because somebody looks.
+    #[must_use]
+    pub fn may_be_woken(&self) -> bool {
+        let by_operator = self.reason.as_ref().is_some_and(|reason| reason.code == ReasonCode::Operator);
+        self.policy.wake && self.key.is_some() && !by_operator
     }
 
     /// Whether the session is neither stopping nor ended.

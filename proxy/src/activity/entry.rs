@@ -33,8 +33,6 @@ pub(crate) struct State {
     pub(crate) exists: bool,
     /// The generation that was used last.
     pub(crate) used: Option<Generation>,
-    /// Requests that arrived after the fence and wait for the stop's outcome.
-    pub(super) at_fence: u32,
     /// Requests that wait, for whatever reason.
     pub(crate) holding: usize,
     /// The fence that was knocked at last.
@@ -104,10 +102,10 @@ impl State {
 
     /// Nothing is open, held, fenced or routed.
     pub(super) fn is_unused(&self) -> bool {
-        let State { gate, known, at_fence, holding, .. } = self;
+        let State { gate, known, holding, .. } = self;
         gate.open() == 0
             && gate.fenced().is_none()
-            && *at_fence == 0
+            && gate.waiting() == 0
             && *holding == 0
             && known.route().is_none()
     }

@@ -17,10 +17,7 @@ impl Table {
         let min_idle = Duration::from_millis(order.min_idle_ms);
         let now = self.clock.now();
         self.with(&order.session, |_, state| {
-            let installed = state.gate.fenced();
-            // Requests that wait at an earlier fence came before this one: the gate no longer counts them, we do.
-            let awaited = state.at_fence > 0 && installed.is_some_and(|installed| installed.tag < order.tag);
-            let answer = if awaited { FenceAnswer::Busy } else { state.gate.fence(fenced, min_idle, now) };
+            let answer = state.gate.fence(fenced, min_idle, now);
             let echo =
                 FenceEcho { session: order.session.clone(), generation: order.generation, tag: order.tag };
             match answer {

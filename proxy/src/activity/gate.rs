@@ -12,6 +12,8 @@ use bivouac_protocol::{FenceTag, Generation};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Gate {
     open: u32,
+    /// Requests that wait at the fence: they came after it, but before whatever fence comes next.
+    waiting: u32,
     last_use: Option<Duration>,
     fence: Option<Fenced>,
     /// The highest attempt that was lifted: a fence that arrives after its own unfence is ignored.
@@ -36,7 +38,7 @@ pub struct Fenced {
 pub enum Entry {
     /// It is counted; it must [`Gate::leave`].
     Entered,
-    /// It waits for the stop's outcome, and knocks.
+    /// It waits for the stop's outcome, and knocks; it must [`Gate::stop_waiting`].
     Held(Fenced),
 }
 
@@ -55,7 +57,10 @@ impl Gate {
     /// Counts a request in, unless the session is fenced.
     pub fn enter(&mut self) -> Entry {
         match self.fence {
-            Some(fenced) => Entry::Held(fenced),
+            Some(fenced) => {
+                self.waiting += 1;
+                Entry::Held(fenced)
+            }
             None => {
                 self.open += 1;
                 Entry::Entered
@@ -74,6 +79,11 @@ impl Gate {
         self.open = self.open.saturating_sub(1);
     }
 
+    /// A request that was held waits no longer.
+    pub fn stop_waiting(&mut self) {
+        self.waiting = self.waiting.saturating_sub(1);
+    }
+
     /// Installs a fence if nothing is open and the last use is at least `min_idle` ago.
     pub fn fence(&mut self, order: Fenced, min_idle: Duration, now: Duration) -> FenceAnswer {
         let lifted = self.lifted.is_some_and(|lifted| order.tag <= lifted);
@@ -85,6 +95,9 @@ impl Gate {
             // An order that is repeated is answered again; an older one must not weaken a newer fence.
             if order.tag < installed.tag {
                 return FenceAnswer::Stale;
+            }
+            if order.tag > installed.tag && self.waiting > 0 {
+                return FenceAnswer::Busy;
             }
         } else if self.open > 0 || self.idle_for(now).is_some_and(|idle| idle < min_idle) {
             return FenceAnswer::Busy;
@@ -136,6 +149,12 @@ impl Gate {
     #[must_use]
     pub fn open(&self) -> u32 {
         self.open
+    }
+
+    /// Requests that wait at the fence.
+    #[must_use]
+    pub fn waiting(&self) -> u32 {
+        self.waiting
     }
 
     /// Time since the last use; `None` if there never was one. Zero while something is open.

@@ -80,7 +80,6 @@ impl Table {
                 Entered::Open(Open { table: self.clone(), entry: entry.clone() })
             }
             gate::Entry::Held(fenced) => {
-                state.at_fence += 1;
                 if state.knocked.replace(fenced.tag) != Some(fenced.tag) {
                     let Fenced { tag, generation } = fenced;
                     self.outbox.broadcast(&FromProxy::Knock(FenceEcho {
@@ -247,7 +246,7 @@ impl Drop for Open {
 impl Drop for AtFence {
     fn drop(&mut self) {
         let mut state = self.entry.lock();
-        state.at_fence -= 1;
+        state.gate.stop_waiting();
         let traceless = state.is_traceless();
         drop(state);
         if traceless {

@@ -1,6 +1,6 @@
 //! What a record means for a request. Pure.
 
-use bivouac_protocol::{AllocationId, Generation, Phase, Reason, ReasonCode, Record};
+use bivouac_protocol::{AllocationId, Generation, Phase, Reason, Record};
 
 use crate::refusal::Refusal;
 
@@ -36,16 +36,9 @@ impl Standing {
                 was_ready: record.timeline.ready.is_some(),
             },
             Phase::Stopping => Self::Stopping { generation, reason },
-            Phase::Ended => Self::Ended { generation, reason, wake: may_wake(record) },
+            Phase::Ended => Self::Ended { generation, reason, wake: record.may_be_woken() },
         }
     }
-}
-
-/// Only what has a name is woken: nobody can ask for another run of a session without a key. What an operator stopped
-/// stays down until it is spawned through the API.
-fn may_wake(record: &Record) -> bool {
-    let by_operator = record.reason.as_ref().is_some_and(|reason| reason.code == ReasonCode::Operator);
-    record.policy.wake && record.key.is_some() && !by_operator
 }
 
 /// What a request is told whose session is over.

@@ -28,7 +28,7 @@ pub struct Perimeter {
 
 impl Perimeter {
     /// Serves the loopback names, the address it is bound to (bound to all addresses: any address, but no name) and the
-    /// given hosts, without port. Of origins, those that are given ("https://app.example").
+    /// given hosts, without port. Of origins, those that are given (`https://app.example`).
     #[must_use]
     pub fn new(bound: IpAddr, hosts: &[String], origins: &[HeaderValue]) -> Self {
         let hosts = hosts.iter().map(|host| host.to_ascii_lowercase()).collect();

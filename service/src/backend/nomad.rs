@@ -1,7 +1,7 @@
 //! Sessions as batch jobs of a Nomad cluster.
 //!
-//! [`picture`] is what the event stream has told, [`observe`] keeps it current, [`status`] reads allocations,
-//! [`places`] remembers in which Nomad namespace each run's job is.
+//! `picture` is what the event stream has told, `observe` keeps it current, `status` reads allocations,
+//! `places` remembers in which Nomad namespace each run's job is.
 
 mod observe;
 mod picture;

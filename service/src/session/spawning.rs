@@ -247,12 +247,7 @@ pub(super) fn claim_again(outside: &Outside, record: &Record) -> Claim {
 
 /// Whether a request may start an ended session again, now.
 fn may_wake(record: &Record, now: Timestamp) -> bool {
-    let code = record.reason.as_ref().map(|reason| reason.code);
-    if record.phase != Phase::Ended
-        || record.key.is_none()
-        || !record.policy.wake
-        || code == Some(ReasonCode::Operator)
-    {
+    if record.phase != Phase::Ended || !record.may_be_woken() {
         return false;
     }
     // Each failed start doubles the pause, so that a page that refreshes itself does not become a fork bomb.

@@ -1,6 +1,6 @@
 //! The operator's recipes: what a spawn names, what it may set, and within which bounds.
 //!
-//! [`file`] reads `template.toml`, [`registry`] keeps all templates of an installation, [`jobspec`] has Nomad parse
+//! `file` reads `template.toml`, [`registry`] keeps all templates of an installation, [`jobspec`] has Nomad parse
 //! their jobs. A [`Template`] is checked once, at the load; only whether its job is usable becomes known later.
 
 mod file;

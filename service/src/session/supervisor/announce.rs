@@ -160,7 +160,7 @@ fn announcement(facts: &Facts) -> Option<(Announced, FromService)> {
         generation,
         ended,
         reason: record.reason.clone(),
-        wake: record.policy.wake,
+        wake: record.may_be_woken(),
     };
     Some((Announced::Retracted { generation, ended }, FromService::Retract(retract)))
 }

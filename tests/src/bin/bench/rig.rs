@@ -134,7 +134,7 @@ impl Rig {
     }
 
     /// Stops a session and waits until Nomad is done with it.
-    pub(crate) async fn end(&self, id: &SessionId) -> Result<()> {
+    pub(crate) async fn end(&self, id: &SessionId) -> Result<Session> {
         self.api.stop(id, Stop::Graceful).await?;
         let session = until("the session has ended", async || {
             let session = self.api.session(id).await?.value;
@@ -142,10 +142,10 @@ impl Rig {
             Ok(session)
         })
         .await?;
-        match &session.allocation {
-            Some(allocation) => self.allocation_ended(allocation.as_str()).await,
-            None => Ok(()),
+        if let Some(allocation) = &session.allocation {
+            self.allocation_ended(allocation.as_str()).await?;
         }
+        Ok(session)
     }
 
     /// Waits until nothing of an allocation runs.

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bivouac_nomad::{EventStream, Payload, Registration, Stop, Topic};
+use bivouac_protocol::Timeline;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::report::{Starts, Times};
+use crate::report::Starts;
 use crate::rig::{NOMAD_NAMESPACE, PATIENCE, Rig, WHITEBOARD, address};
 use crate::say;
 
@@ -25,22 +26,22 @@ const TELL_EVERY: u32 = 10;
 pub(crate) async fn measure(rig: &Rig, count: u32) -> Result<Starts> {
     say(&format!("start times: {count} bare jobs and {count} sessions, one after the other"));
     let mut bare = Bare::prepare(rig).await?;
-    let mut starts = Starts { bare: Times::default(), session: Times::default() };
+    let mut starts = Starts::default();
     for number in 0..WARM_UP + count {
         // Whoever goes second may find things in caches.
-        let (a, b);
-        if number.is_multiple_of(2) {
-            a = bare.start(number).await?;
-            b = session(rig).await?;
+        let (port_open, (first_byte, timeline)) = if number.is_multiple_of(2) {
+            let port_open = bare.start(number).await?;
+            (port_open, session(rig).await?)
         } else {
-            b = session(rig).await?;
-            a = bare.start(number).await?;
-        }
+            let session = session(rig).await?;
+            (bare.start(number).await?, session)
+        };
         if number < WARM_UP {
             continue;
         }
-        starts.bare.add(a);
-        starts.session.add(b);
+        starts.bare.add(port_open);
+        starts.session.add(first_byte);
+        starts.add_stages(&timeline);
         let done = number - WARM_UP + 1;
         if done.is_multiple_of(TELL_EVERY) || done == count {
             let (bare, session) = (starts.bare.percentile(50), starts.session.percentile(50));
@@ -51,7 +52,7 @@ pub(crate) async fn measure(rig: &Rig, count: u32) -> Result<Starts> {
 }
 
 /// Spawn to first byte; the request is sent as soon as the URL is known, so the proxy holds it.
-async fn session(rig: &Rig) -> Result<Duration> {
+async fn session(rig: &Rig) -> Result<(Duration, Timeline)> {
     let started = Instant::now();
     let session = rig.spawn(WHITEBOARD).await?;
     let answer = rig.http.get(&session.url).send().await.context("the first request was lost")?;
@@ -62,8 +63,7 @@ async fn session(rig: &Rig) -> Result<Duration> {
         answer.status(),
         answer.text().await?
     );
-    rig.end(&session.id).await?;
-    Ok(elapsed)
+    Ok((elapsed, rig.end(&session.id).await?.timeline))
 }
 
 /// Jobs that are registered directly.
