@@ -148,26 +148,32 @@ impl Inner {
 }
 
 impl Admitted {
-    /// Resolves when the generation was stopped under this use, with the reason (for close codes), or with `None` when
-    /// the proxy itself has to end.
-    pub(crate) async fn cut(&self) -> Option<Reason> {
-        let Some(open) = &self.open else { return None };
+    /// Resolves as soon as it is known that the generation is over, with the reason.
+    pub(crate) async fn over_at_last(&self) -> Option<Reason> {
+        let open = self.open.as_ref()?;
         loop {
             let changed = open.entry().changed();
             if let Some(reason) = self.over() {
-                if matches!(reason.code, ReasonCode::Exited | ReasonCode::StartFailed) {
-                    tokio::select! {
-                        () = self.inner.cut.cancelled() => {}
-                        () = tokio::time::sleep(FLUSH_AFTER_EXIT) => {}
-                    }
-                }
                 return Some(reason);
             }
+            changed.await;
+        }
+    }
+
+    /// Resolves when the generation was stopped under this use, with the reason (for close codes), or with `None` when
+    /// the proxy itself has to end.
+    pub(crate) async fn cut(&self) -> Option<Reason> {
+        let reason = tokio::select! {
+            reason = self.over_at_last() => reason?,
+            () = self.inner.cut.cancelled() => return None,
+        };
+        if matches!(reason.code, ReasonCode::Exited | ReasonCode::StartFailed) {
             tokio::select! {
-                () = changed => {}
-                () = self.inner.cut.cancelled() => return None,
+                () = self.inner.cut.cancelled() => {}
+                () = tokio::time::sleep(FLUSH_AFTER_EXIT) => {}
             }
         }
+        Some(reason)
     }
 
     /// Why this generation is over, if it is.

@@ -151,6 +151,9 @@ impl Refusal {
     }
 }
 
+/// How a WebSocket is closed whose backend ended without a word: close code and reason text.
+pub(crate) const BACKEND_FAILED: (u16, &str) = (4502, "backend_failed");
+
 /// How a WebSocket is closed under which the session was stopped: close code and reason text. `None`: the proxy itself
 /// has to end.
 pub(crate) fn close_code(reason: Option<&Reason>) -> (u16, &'static str) {

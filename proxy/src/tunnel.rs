@@ -74,10 +74,15 @@ impl Tunnel {
         let Self { mut to_backend, mut to_client, admitted } = *self;
         let mut silence = None;
         let cut = {
-            let mut cut = pin!(admitted.cut());
+            let (mut cut, mut word) = (pin!(admitted.cut()), pin!(admitted.over_at_last()));
             poll_fn(|cx| {
                 if poll_both(&mut to_backend, &mut to_client, &mut silence, cx).is_ready() {
                     return Poll::Ready(None);
+                }
+                if to_client.awaits_word()
+                    && let Poll::Ready(reason) = word.as_mut().poll(cx)
+                {
+                    return Poll::Ready(Some(reason));
                 }
                 cut.as_mut().poll(cx).map(Some)
             })

@@ -100,6 +100,7 @@ fn holds(name: &str, bounds: Bounds) {
     checker.assert_no_discovery("once all is quiet every request is answered");
     checker.assert_no_discovery("once all is quiet no fence is left on a running session");
     checker.assert_any_discovery("an idle session is stopped");
+    checker.assert_any_discovery("a held request is served by the next generation");
 }
 
 #[track_caller]

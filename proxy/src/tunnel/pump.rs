@@ -10,11 +10,12 @@ use std::time::Duration;
 use tokio::time::Sleep;
 
 use super::frames::{FrameCursor, close_frame};
+use crate::refusal::BACKEND_FAILED;
 use crate::stream::{Socket, try_recv};
 
 const SCRATCH: usize = 64 * 1024;
-/// How long a retraction may be on its way.
-const WORD_OF_A_STOP: Duration = Duration::from_millis(300);
+/// How long the word may be on its way that a session is over. Nomad's own report of an exit takes a quarter of a second.
+const WORD_OF_AN_END: Duration = Duration::from_secs(1);
 
 thread_local! {
     /// Bytes pass through here on their way: shared by every tunnel of the thread, as none holds it over a wait.
@@ -103,6 +104,10 @@ impl Pump {
             }
             if let Some(end) = self.end {
                 ready!(self.poll_word(cx));
+                // A clean end may be half of one: the client may go on sending, as it could without us.
+                if end == State::Broken && self.says_why() {
+                    continue;
+                }
                 return Poll::Ready(if end == State::Ended { self.pass_end_on() } else { end });
             }
             if ready!(self.from.poll_read_ready(cx)).is_err() {
@@ -115,13 +120,29 @@ impl Pump {
         }
     }
 
-    /// A backend that is stopped may be gone before this proxy has heard why: a WebSocket that ends without a close
-    /// frame waits a moment for the word, so that its client learns the reason and does not take it for a failure.
+    /// Whether its source is gone without a close frame, and the reason is waited for.
+    pub(super) fn awaits_word(&self) -> bool {
+        self.word.is_some() && self.state == State::Open
+    }
+
+    /// A backend that is stopped, or dies, may be gone before this proxy has heard why: a WebSocket that ends without a
+    /// close frame waits a moment for the word, so that its client learns the reason and does not take it for a failure.
     fn poll_word(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.frames.as_ref().is_some_and(FrameCursor::is_between_frames) {
             return Poll::Ready(());
         }
-        self.word.get_or_insert_with(|| Box::pin(tokio::time::sleep(WORD_OF_A_STOP))).as_mut().poll(cx)
+        self.word.get_or_insert_with(|| Box::pin(tokio::time::sleep(WORD_OF_AN_END))).as_mut().poll(cx)
+    }
+
+    /// No word of a stop: the backend has failed. Its client gets a code for that, as for everything else, and not the
+    /// bare end of a connection.
+    fn says_why(&mut self) -> bool {
+        let Some(frames) = self.frames.as_mut().filter(|frames| frames.is_between_frames()) else { return false };
+        let frame = close_frame(BACKEND_FAILED.0, BACKEND_FAILED.1);
+        frames.advance(&frame);
+        self.pending = frame;
+        self.end = Some(State::Ended);
+        true
     }
 
     fn pass_end_on(&self) -> State {
