@@ -102,8 +102,14 @@ fn a_client_goes_away_and_comes_back() {
         let client = agents.clients().iter().find(|client| node.contains(client.nomad().name()));
         let client = client.unwrap_or_else(|| panic!("no client is called {node}"));
         let mut socket = session.websocket().await;
-        client.nomad().freeze().unwrap();
         let job = format!("session-{}-1", session.id);
+        // What Nomad still believes to be pending when it misses the host, it places elsewhere.
+        eventually("Nomad knows that it runs", SOON, async || {
+            let status = world.allocations(&job).await?[0]["ClientStatus"].clone();
+            if status == "running" { Ok(()) } else { Err(status.to_string()) }
+        })
+        .await;
+        client.nomad().freeze().unwrap();
         eventually("Nomad misses the client", SOON, async || {
             let status = world.allocations(&job).await?[0]["ClientStatus"].clone();
             if status == "unknown" { Ok(()) } else { Err(status.to_string()) }

@@ -182,6 +182,11 @@ impl From<CommandError> for Problem {
                  again in a moment.",
             )
             .because(cause),
+            CommandError::ClusterAway(cause) => Self::new(
+                Code::ClusterUnavailable,
+                "The cluster that runs sessions does not answer; running sessions are not affected. Try again in a moment.",
+            )
+            .because(cause),
             CommandError::OtherTemplate(other) => Self::new(
                 Code::TemplateMismatch,
                 format!("The key's session was made from template {other}: spawn that, use another key, or stop the session first."),

@@ -22,6 +22,7 @@ mod supervisor;
 pub mod view;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bivouac_ledger::Ledger;
@@ -77,6 +78,8 @@ pub(crate) struct Outside {
     /// Revisions that a join through this replica wrote less than [`TOUCH_EVERY`] ago: a popular key costs a write a
     /// second, not one per spawn. By this process's own clock, which the time in the record is not.
     touches: moka::sync::Cache<SessionId, u64>,
+    /// The backend's reports are broken off: it may be away.
+    pub(crate) reports_interrupted: AtomicBool,
     news: mpsc::UnboundedSender<News>,
 }
 
@@ -129,6 +132,7 @@ impl SessionService {
             http,
             tracker: TaskTracker::new(),
             touches: moka::sync::Cache::builder().max_capacity(100_000).time_to_live(TOUCH_EVERY).build(),
+            reports_interrupted: AtomicBool::new(false),
             news,
         };
         Self { outside: Arc::new(outside), inbox, replica }

@@ -2,6 +2,7 @@
 //! supervisor is told what was won.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bivouac_ledger::Error;
@@ -10,7 +11,7 @@ use bivouac_protocol::link::FromService;
 use bivouac_protocol::{Generation, Nonce, Phase, Reason, ReasonCode, Record, SessionId};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::supervisor::{Learned, News, Reply};
 use super::view::View;
@@ -20,6 +21,8 @@ use crate::spec::Spec;
 
 /// Longest wait for a predecessor to end.
 const PREDECESSOR: Duration = Duration::from_secs(60);
+/// How long a backend that may be away has to answer.
+const BACKEND_PATIENCE: Duration = Duration::from_secs(2);
 /// Longest pause between two wakes of a session whose starts fail.
 const LONGEST_BACK_OFF: SignedDuration = SignedDuration::from_secs(60);
 
@@ -38,6 +41,9 @@ pub enum CommandError {
     /// The ledger or the backend does not answer; nothing half-made stays behind.
     #[error("{0}")]
     Unavailable(String),
+    /// What runs sessions does not answer; nothing was claimed.
+    #[error("{0}")]
+    ClusterAway(String),
     /// The key's live session was made from another template.
     #[error("the key's live session was made from template {0}")]
     OtherTemplate(String),
@@ -99,6 +105,7 @@ impl Sessions {
                     self.outside.ledger.watch(&records::key(&spec.id), held.index, wait).await?;
                 }
                 ended_or_none => {
+                    self.backend_answers().await?;
                     if let Some(record) = self.claim(&spec.id, ended_or_none.as_ref(), &claim).await? {
                         self.outside.metrics.spawns.inc();
                         let view = self.learn(&spec.id, record, true, None).await?;
@@ -106,6 +113,19 @@ impl Sessions {
                     }
                 }
             }
+        }
+    }
+
+    /// While the backend's reports are interrupted it is asked before anything is claimed for it: a caller learns at
+    /// once, instead of waiting for a session that cannot be placed.
+    async fn backend_answers(&self) -> Result<(), CommandError> {
+        if !self.outside.reports_interrupted.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        match timeout(BACKEND_PATIENCE, self.outside.backend.health()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(unavailable)) => Err(CommandError::ClusterAway(unavailable.to_string())),
+            Err(_elapsed) => Err(CommandError::ClusterAway("no answer in time".to_owned())),
         }
     }
 

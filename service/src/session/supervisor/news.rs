@@ -1,6 +1,7 @@
 //! News from inside this process and from the backend.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bivouac_ledger::leader::Leadership;
 use bivouac_ledger::records::Versioned;
@@ -77,8 +78,12 @@ impl Supervisor {
                     self.settle(&run.session);
                 }
             }
-            Observation::Synced => tracing::info!("All jobs and allocations of the cluster are known."),
+            Observation::Synced => {
+                self.outside.reports_interrupted.store(false, Ordering::Relaxed);
+                tracing::info!("All jobs and allocations of the cluster are known.");
+            }
             Observation::Interrupted(why) => {
+                self.outside.reports_interrupted.store(true, Ordering::Relaxed);
                 tracing::warn!(%why, "The backend's reports are interrupted; sessions go on, news is late.");
             }
         }

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::{Parser, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -122,5 +122,5 @@ async fn measure(args: &Args) -> Result<Report> {
         Ok(report)
     };
     let measured = measured.await;
-    measured.map_err(|error: anyhow::Error| error.context(rig.logs()))
+    measured.map_err(|error| anyhow!("{error:#}\n{}", rig.logs()))
 }
