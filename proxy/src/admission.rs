@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::activity::entry::State;
 use crate::activity::table::{Entered, Open, Table};
 use crate::hold::Holds;
+use crate::lift::Lifter;
 use crate::membership::Membership;
 use crate::metrics::Metrics;
 use crate::refusal::Refusal;
@@ -41,6 +42,7 @@ pub(crate) struct Admission(Arc<Inner>);
 
 /// What an admission needs.
 pub(crate) struct Parts {
+    pub(crate) lifter: Arc<Lifter>,
     pub(crate) table: Arc<Table>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) resolver: Arc<Resolver>,

@@ -204,7 +204,9 @@ impl House {
             boots: config.data_dir.join("boots"),
         };
         let keeper = Arc::new(Keeper::new(ledger.clone(), identity, table.clone()));
+        let lifter = Arc::new(Lifter::new(table.clone(), routes.clone(), ledger));
         let admission = Admission::new(admission::Parts {
+            lifter: lifter.clone(),
             table: table.clone(),
             routes: routes.clone(),
             resolver: resolver.clone(),
@@ -213,7 +215,7 @@ impl House {
             hold_timeout: config.hold_timeout,
         });
         let links = Arc::new(link::Parts {
-            lifter: Arc::new(Lifter::new(table.clone(), routes.clone(), ledger)),
+            lifter,
             table,
             routes,
             resolver,
@@ -269,9 +271,14 @@ impl House {
 
 /// Forgets what is over. Of sessions that were used here and have no route any more, the record says what became.
 async fn sweep(parts: Arc<link::Parts>) {
+    let mut turn = 0;
     loop {
         tokio::time::sleep(SWEEP).await;
-        for session in parts.table.sweep().into_iter().take(READS_PER_SWEEP) {
+        let mut unrouted = parts.table.sweep();
+        // Each time from another place on: the order stays, and those in front may stay too.
+        turn = (turn + READS_PER_SWEEP) % unrouted.len().max(1);
+        unrouted.rotate_left(turn);
+        for session in unrouted.into_iter().take(READS_PER_SWEEP) {
             let Some(used) = parts.table.peek(&session, |_, state| state.used).flatten() else { continue };
             if let Ok(record) = parts.resolver.record_apart(&session).await {
                 conclude(&parts.routes, &session, used, &Standing::of(record.as_ref()));

@@ -34,25 +34,32 @@ impl Lifter {
     /// Sees to it that exactly this fence does not stay: until it is lifted, or its generation is over.
     pub(crate) async fn release(&self, session: &SessionId, fenced: Fenced) {
         while self.table.is_fenced_by(session, fenced.tag) {
-            // A write that is lost may have been applied; another one raises the revision once more, which does no harm.
-            let bump = self.records.update(session, None, |record| bumped(record, fenced.generation));
-            match tokio::time::timeout(ANSWER_WITHIN, bump).await {
-                Ok(Ok(Update::Written(_))) => {
-                    self.table.lift(session, fenced.tag);
-                    tracing::debug!(session.id = %session, "A fence was lifted: its leader was lost.");
-                    return;
-                }
-                Ok(Ok(Update::Declined(record))) => {
-                    let standing = Standing::of(record.as_ref().map(|record| &record.value));
-                    conclude(&self.routes, session, fenced.generation, &standing);
-                }
-                Ok(Err(error)) => {
-                    tracing::debug!(session.id = %session, %error, "A fence cannot be lifted yet.")
-                }
-                Err(_) => tracing::debug!(session.id = %session, "A fence cannot be lifted yet: no answer."),
+            if self.try_release(session, fenced).await {
+                return;
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// Raises the record's revision while it is running, so that the attempt's commit cannot be applied any more, and
+    /// lifts the fence. `false`: the ledger does not answer, or the stop was committed.
+    pub(crate) async fn try_release(&self, session: &SessionId, fenced: Fenced) -> bool {
+        // A write that is lost may have been applied; another one raises the revision once more, which does no harm.
+        let bump = self.records.update(session, None, |record| bumped(record, fenced.generation));
+        match tokio::time::timeout(ANSWER_WITHIN, bump).await {
+            Ok(Ok(Update::Written(_))) => {
+                self.table.lift(session, fenced.tag);
+                tracing::debug!(session.id = %session, "A fence was lifted: its leader is lost, or does not get on.");
+                return true;
+            }
+            Ok(Ok(Update::Declined(record))) => {
+                let standing = Standing::of(record.as_ref().map(|record| &record.value));
+                conclude(&self.routes, session, fenced.generation, &standing);
+            }
+            Ok(Err(error)) => tracing::debug!(session.id = %session, %error, "A fence cannot be lifted yet."),
+            Err(_) => tracing::debug!(session.id = %session, "A fence cannot be lifted yet: no answer."),
+        }
+        false
     }
 }
 

@@ -22,6 +22,7 @@ use crate::activity::clock::Clock;
 use crate::activity::table::Table;
 use crate::admission::{Admission, Admitted, Parts};
 use crate::hold::Holds;
+use crate::lift::Lifter;
 use crate::link::outbox::{Outbox, Queue};
 use crate::membership::Membership;
 use crate::metrics::Metrics;
@@ -110,6 +111,7 @@ impl Camp {
         let routes = Arc::new(Routes::new(table.clone(), Backends::default()));
         let membership = watch::Sender::new(Membership::Joining);
         let admission = Admission::new(Parts {
+            lifter: Arc::new(Lifter::new(table.clone(), routes.clone(), ledger.clone())),
             table: table.clone(),
             routes: routes.clone(),
             resolver: Arc::new(Resolver::new(table.clone(), ledger.clone(), directory.clone())),

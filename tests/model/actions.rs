@@ -33,6 +33,7 @@ pub(crate) enum Action {
     Join(usize),
     InstallFence(usize),
     LiftByRecord(usize),
+    LosePatience(usize),
     Arrive(usize, usize),
     Admit(usize, usize),
     Complete(usize, usize),
@@ -153,6 +154,10 @@ impl World {
             if !proxy.joined {
                 actions.push(Action::Join(p));
             }
+            // Whoever waits at a fence for too long makes the stop impossible; what is too long, nobody knows.
+            if self.left.impatience > 0 && proxy.gate.waiting() > 0 && self.record.phase == Phase::Running {
+                actions.push(Action::LosePatience(p));
+            }
             // Requests come before they are counted, and so, without the guard first, before the proxy has joined.
             let reads_first = left_out == Some(Fault::GuardFirst);
             for (n, request) in proxy.requests.iter().enumerate() {
@@ -268,6 +273,10 @@ impl World {
                 }
             }
             Action::LiftByRecord(p) => self.lift_by_record(p),
+            Action::LosePatience(p) => {
+                self.left.impatience -= 1;
+                self.lift_by_record(p);
+            }
             Action::Arrive(p, n) => self.arrive(p, n, left_out),
             Action::Admit(p, n) => self.admit(p, n, left_out),
             Action::Complete(p, n) => {

@@ -131,7 +131,9 @@ fn a_second_proxy_that_joins_in_the_middle() {
 
 #[test]
 fn two_proxies_and_two_replicas() {
-    holds("two proxies, two replicas", Bounds { lost_links: 0, lost_answers: 0, ..Bounds::SMALL });
+    // With patience lost as well it holds too, in 74 million states: too many for every run.
+    let bounds = Bounds { lost_links: 0, lost_answers: 0, impatience: 0, ..Bounds::SMALL };
+    holds("two proxies, two replicas", bounds);
 }
 
 #[test]

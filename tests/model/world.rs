@@ -23,6 +23,8 @@ pub(crate) struct Bounds {
     pub(crate) lost_links: u8,
     /// How often a commit's answer, or the commit, is lost or late.
     pub(crate) lost_answers: u8,
+    /// How often a proxy loses patience with a stop that does not get on.
+    pub(crate) impatience: u8,
 }
 
 impl Bounds {
@@ -35,6 +37,7 @@ impl Bounds {
         depositions: 1,
         lost_links: 1,
         lost_answers: 1,
+        impatience: 1,
     };
 }
 

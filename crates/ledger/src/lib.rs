@@ -108,6 +108,14 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether asking again will not help.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Corrupt { .. })
+    }
+}
+
 /// The store that decides.
 #[async_trait::async_trait]
 pub trait Ledger: Send + Sync + 'static {

@@ -76,6 +76,10 @@ impl Visit<'_> {
             Standing::Unknown => Err(Refusal::UnknownSession),
             Standing::Claimed(generation) => {
                 let routed = self.exists(entry, generation).is_some();
+                if !routed {
+                    // Whoever claimed it may be gone, and no replica know of it: this makes one look.
+                    self.ask(entry, FromProxy::Resolve { session: self.id.clone() });
+                }
                 // A replica pushes the route of an allocation that it is about to pin.
                 Ok(Look::Wait(if routed { self.longer() } else { RECHECK }))
             }

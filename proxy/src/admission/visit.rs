@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bivouac_protocol::{Generation, Route, SessionId};
+use bivouac_protocol::{Route, SessionId};
 use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
@@ -15,6 +15,7 @@ use super::Inner;
 use super::look::{Look, Woken};
 use super::standing::Standing;
 use crate::activity::entry::Entry;
+use crate::activity::gate::Fenced;
 use crate::activity::table::{AtFence, Entered, Open};
 use crate::hold::Hold;
 use crate::lift::conclude;
@@ -28,6 +29,8 @@ pub(super) const ONCE_IN: Duration = Duration::from_millis(900);
 const SHORT: Duration = Duration::from_millis(10);
 /// Looks in a row without a pause, if each one has learned something.
 const AGAIN_AT_ONCE: u32 = 4;
+/// A commit that nothing is known of after this long is not on its way.
+const STUCK: Duration = Duration::from_secs(3);
 /// What a client is told that has waited long enough.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
@@ -160,6 +163,7 @@ impl<'a> Visit<'a> {
     async fn wait_at_fence(&mut self) -> Result<(), Refusal> {
         let Some(at_fence) = self.at_fence.take() else { return Ok(()) };
         let entry = at_fence.entry.clone();
+        let since = Instant::now();
         let fenced = || entry.lock().gate.fenced() == Some(at_fence.fenced);
         loop {
             let changed = entry.changed();
@@ -168,13 +172,14 @@ impl<'a> Visit<'a> {
             }
             self.wait(&entry, changed, RECHECK).await?;
             if fenced() {
-                self.check_stop(&entry, at_fence.fenced.generation).await;
+                self.check_stop(&entry, at_fence.fenced, since.elapsed() >= STUCK).await;
             }
         }
     }
 
-    /// Reads what became of the generation that is fenced, once a second for all who wait.
-    async fn check_stop(&self, entry: &Arc<Entry>, fenced: Generation) {
+    /// Finds out what became of the generation that is fenced, once a second for all who wait. A stop that is `stuck`
+    /// while the session runs has a leader that is cut off from the ledger, though not from us: it is made impossible.
+    async fn check_stop(&self, entry: &Arc<Entry>, fenced: Fenced, stuck: bool) {
         let parts = &self.inner.parts;
         let now = parts.table.clock.now();
         {
@@ -184,8 +189,12 @@ impl<'a> Visit<'a> {
             }
             state.checked_at = Some(now);
         }
+        if stuck {
+            parts.lifter.try_release(&entry.id, fenced).await;
+            return;
+        }
         let Ok(record) = parts.resolver.record_apart(&entry.id).await else { return };
-        conclude(&parts.routes, &entry.id, fenced, &Standing::of(record.as_ref()));
+        conclude(&parts.routes, &entry.id, fenced.generation, &Standing::of(record.as_ref()));
     }
 
     /// The next, longer pause.

@@ -137,7 +137,9 @@ impl Pump {
     /// No word of a stop: the backend has failed. Its client gets a code for that, as for everything else, and not the
     /// bare end of a connection.
     fn says_why(&mut self) -> bool {
-        let Some(frames) = self.frames.as_mut().filter(|frames| frames.is_between_frames()) else { return false };
+        let Some(frames) = self.frames.as_mut().filter(|frames| frames.is_between_frames()) else {
+            return false;
+        };
         let frame = close_frame(BACKEND_FAILED.0, BACKEND_FAILED.1);
         frames.advance(&frame);
         self.pending = frame;

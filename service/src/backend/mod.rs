@@ -153,6 +153,17 @@ pub enum Observation {
     Interrupted(String),
 }
 
+impl Observation {
+    /// Which run it is about, if it is about one.
+    #[must_use]
+    pub fn run(&self) -> Option<&Run> {
+        match self {
+            Self::Job { run, .. } | Self::Blocked { run, .. } | Self::Allocation { run, .. } => Some(run),
+            Self::Synced | Self::Interrupted(_) => None,
+        }
+    }
+}
+
 /// The place where sessions run.
 #[async_trait::async_trait]
 pub trait Backend: Send + Sync + 'static {

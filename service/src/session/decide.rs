@@ -147,7 +147,10 @@ impl Deciding<'_> {
         let kind = effect.kind();
         if self.facts.may(kind, self.around.now) {
             self.decision.effects.push(effect);
-        } else if let Some(retry_at) = self.facts.retry_at(kind) {
+        } else if !self.facts.in_flight.contains(&kind)
+            && let Some(retry_at) = self.facts.retry_at(kind)
+        {
+            // (In flight it is answered, and the answer settles: a time that is past would spin until then.)
             self.again(retry_at);
         }
     }
@@ -249,12 +252,19 @@ impl Deciding<'_> {
                 self.act(Effect::MarkReady);
             }
             self.idle();
-        } else if self.due(facts.since + facts.record.value.policy.startup_timeout.get()) {
+        } else if self.may_judge_the_start()
+            && self.due(facts.since + facts.record.value.policy.startup_timeout.get())
+        {
             let detail = "nothing answered on its port in time";
             self.act(Effect::BeginStop(Reason::new(ReasonCode::StartupTimeout, detail)));
         } else if facts.route().is_some() {
             self.act(Effect::Probe);
         }
+    }
+
+    /// A replica that cannot see Nomad, or cannot reach the backends, must not take its own blindness for a late start.
+    fn may_judge_the_start(&self) -> bool {
+        self.facts.owned || self.around.leads
     }
 
     /// The run's absence, or its being over, may be known only to who asks by id.
@@ -276,7 +286,8 @@ impl Deciding<'_> {
     fn idle(&mut self) {
         let record = &self.facts.record.value;
         let Some(Verdict::Idle { since }) = self.around.verdict else { return };
-        if !self.around.leads || record.leases.values().any(|until| *until > self.around.wall) {
+        let leased_until = record.leases.values().max().copied();
+        if !self.around.leads || leased_until.is_some_and(|until| !self.due_by_the_wall(until)) {
             return;
         }
         let end = since + record.policy.idle_timeout.get();
@@ -325,7 +336,10 @@ impl Deciding<'_> {
         }
         let on_purpose = facts.record.value.reason.as_ref().is_some_and(|reason| reason.code.is_on_purpose());
         let kept = if on_purpose { SignedDuration::ZERO } else { KEEP_FAILED_JOBS };
-        if self.around.leads && self.ended_ago(kept) {
+        // A job that runs after all (registered late) is stopped first: some versions of Nomad leave the allocations
+        // of a job running that is removed under them (GH-28394).
+        let stopped = facts.job == Job::Stopped || over(facts).is_some();
+        if self.around.leads && stopped && self.ended_ago(kept) {
             self.act(Effect::RemoveJob);
         } else if facts.job == Job::Registered && facts.deleted_at.is_none() {
             // Stopped even though it is over: nothing ever places it again.

@@ -40,7 +40,10 @@ pub(crate) struct Evidence {
 impl Evidence {
     /// A proxy has linked; it has said nothing yet. A newer link of the same boot replaces the older.
     pub(crate) fn linked(&mut self, boot: BootId, link: LinkId) {
-        self.told.insert(boot, Told { link, complete: false, uses: HashMap::new() });
+        // Two links of one boot may be told in the wrong order.
+        if self.told.get(&boot).is_none_or(|told| told.link < link) {
+            self.told.insert(boot, Told { link, complete: false, uses: HashMap::new() });
+        }
     }
 
     /// A link is lost: its boot is silent, unless a newer link of it is up.

@@ -131,6 +131,13 @@ impl Facts {
             *self = Self { stale, ..Self::new(self.id.clone(), record, now) };
             self.stale.extend(overtaken);
         } else {
+            if self.phase() == Phase::Claimed
+                && record.value.phase == Phase::Running
+                && self.job == Job::Absent
+            {
+                // The pin proves that the job was registered after the look that did not find it.
+                self.job = Job::Unseen;
+            }
             self.record = record;
             self.read_at = now;
         }

@@ -275,7 +275,9 @@ fn may_wake(record: &Record, now: Timestamp) -> bool {
         0 => SignedDuration::ZERO,
         failures => SignedDuration::from_secs(1 << failures.min(6)).min(LONGEST_BACK_OFF),
     };
-    record.timeline.ended.is_none_or(|ended| now.duration_since(ended) >= back_off)
+    // An end that lies in the future was written by another machine's clock.
+    let age = record.timeline.ended.map(|ended| now.duration_since(ended));
+    record.failures == 0 || age.is_none_or(|age| age.is_negative() || age >= back_off)
 }
 
 impl Outside {
@@ -293,21 +295,49 @@ impl Outside {
             };
             if record.value.generation == generation && may_wake(&record.value, Timestamp::now()) {
                 let claim = claim_again(&outside, &record.value);
-                match outside.records.claim(&id, Some(&record), &claim).await {
-                    Ok(Some(record)) => {
-                        tracing::info!(session.id = %id, generation = %record.value.generation, "A request wakes a session.");
-                        outside.metrics.wakes.inc();
-                        let learned = Learned { id, record, owned: true, grace: None, reply: None };
-                        return outside.tell(News::Learned(learned));
-                    }
-                    Ok(None) => {}
-                    Err(error) => tracing::warn!(session.id = %id, %error, "A session cannot be woken now."),
+                if let Some(record) = outside.claim_by_wake(&id, &record, &claim).await {
+                    let owned = record.value.nonce == claim.nonce;
+                    outside.tell(News::Learned(Learned { id, record, owned, grace: None, reply: None }));
                 }
                 return;
             }
-            outside.tell(News::Learned(Learned { id: id.clone(), record, owned: false, grace: None, reply: None }));
+            outside.tell(News::Learned(Learned {
+                id: id.clone(),
+                record,
+                owned: false,
+                grace: None,
+                reply: None,
+            }));
             outside.tell(News::TellOf(link, id));
         });
+    }
+
+    /// Claims for a request that waits, and finds out what came of it whatever the answer was: a claim that was won and
+    /// that nobody knows of would be carried out by nobody.
+    async fn claim_by_wake(
+        &self,
+        id: &SessionId,
+        ended: &Versioned<Record>,
+        claim: &Claim,
+    ) -> Option<Versioned<Record>> {
+        match self.records.claim(id, Some(ended), claim).await {
+            Ok(Some(record)) => {
+                tracing::info!(session.id = %id, generation = %record.value.generation, "A request wakes a session.");
+                self.metrics.wakes.inc();
+                return Some(record);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(session.id = %id, %error, "It is not known yet whether a session is woken.")
+            }
+        }
+        loop {
+            match self.records.read(id).await {
+                Ok(record) => return record,
+                Err(error) if error.is_final() => return None,
+                Err(_) => sleep(Duration::from_secs(1)).await,
+            }
+        }
     }
 
     /// Whether a proxy is heard by this replica.
@@ -336,26 +366,29 @@ fn unknown(session: SessionId) -> FromService {
     FromService::Outcome { session, generation: None, phase: None, reason: None }
 }
 
-/// Learns of every session that has a record, once, at the start. Tried until the ledger answers.
+/// Time between two lists of all records.
+const LIST_EVERY: Duration = Duration::from_secs(60);
+
+/// Learns of every session that has a record: at the start, and then again and again, for a claim whose replica was
+/// killed before it registered anything makes no other noise.
 pub(super) async fn learn_all(outside: Arc<Outside>) {
+    let mut known = false;
     loop {
         match outside.records.list().await {
             Ok(records) => {
-                tracing::info!(sessions = records.len(), "The records were read.");
-                for (id, record) in records {
-                    outside.tell(News::Learned(Learned {
-                        id,
-                        record,
-                        owned: false,
-                        grace: None,
-                        reply: None,
-                    }));
+                if !known {
+                    tracing::info!(sessions = records.len(), "The records were read.");
                 }
-                return;
+                known = true;
+                outside.tell(News::Listed(records));
+                // Not in step with the other replicas.
+                sleep(LIST_EVERY.mul_f64(rand::random_range(0.75..1.25))).await;
             }
-            Err(error) => tracing::warn!(%error, "The records cannot be read yet."),
+            Err(error) => {
+                tracing::warn!(%error, "The records cannot be read yet.");
+                sleep(Duration::from_secs(1)).await;
+            }
         }
-        sleep(Duration::from_secs(1)).await;
     }
 }
 

@@ -8,15 +8,16 @@ mod links;
 mod news;
 mod stops;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bivouac_ledger::Transaction;
 use bivouac_ledger::leader::Leadership;
 use bivouac_ledger::records::Versioned;
 use bivouac_protocol::link::FromService;
 use bivouac_protocol::member::Members;
-use bivouac_protocol::{BootId, Record, SessionId};
+use bivouac_protocol::{BootId, Generation, Record, SessionId};
 use futures::StreamExt;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
@@ -51,8 +52,18 @@ pub(crate) enum News {
     Members(Versioned<Members>),
     /// This replica leads, or does not any more.
     Leadership(Option<Leadership>),
-    /// An effect was answered.
-    Answer(SessionId, Answer),
+    /// An effect that was started in this generation was answered.
+    Answer(SessionId, Generation, Answer),
+    /// An idle stop's commit was answered, or not.
+    Committed(SessionId, Result<Transaction, bivouac_ledger::Error>),
+    /// The record, read after a refused commit.
+    ReadBack(SessionId, Result<Option<Versioned<Record>>, bivouac_ledger::Error>),
+    /// A consistent read; `None`: there is no such record (or it cannot be read).
+    Read(SessionId, Option<Versioned<Record>>),
+    /// The record of a run that was not known, and the news of that run.
+    LearnedOfRun(Versioned<Record>, Observation),
+    /// A list of all records was read. What is missing in it proves nothing.
+    Listed(Vec<(SessionId, Versioned<Record>)>),
     /// Something to say to one proxy.
     Tell(LinkId, FromService),
     /// A session to tell one proxy of, as it is.
@@ -97,6 +108,8 @@ pub(crate) struct Supervisor {
     leadership: Option<Leadership>,
     /// Number of the last attempt of this term.
     attempts: u64,
+    /// Records that are being read by id.
+    reading: HashSet<SessionId>,
 }
 
 impl Supervisor {
@@ -111,6 +124,7 @@ impl Supervisor {
             removal_seen: None,
             leadership: None,
             attempts: 0,
+            reading: HashSet::new(),
         }
     }
 
@@ -141,7 +155,12 @@ impl Supervisor {
             News::Link(event) => self.on_link(event),
             News::Members(members) => self.on_members(members),
             News::Leadership(leadership) => self.on_leadership(leadership),
-            News::Answer(id, answer) => self.on_answer(&id, answer),
+            News::Answer(id, generation, answer) => self.on_answer(&id, generation, answer),
+            News::Committed(id, answer) => self.on_committed(&id, answer),
+            News::ReadBack(id, answer) => self.on_read_back(&id, answer),
+            News::Read(id, record) => self.on_read(&id, record),
+            News::LearnedOfRun(record, news) => self.on_learned_of_run(record, news),
+            News::Listed(records) => self.on_list(records),
             News::Tell(link, message) => self.tell(link, message),
             News::TellOf(link, id) => self.tell_of(link, &id),
             News::IsHeard(boot, reply) => {
@@ -190,7 +209,12 @@ impl Supervisor {
     fn set_timer(&mut self, id: &SessionId, again_at: Option<Instant>) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         let fence_ends = session.facts.fenced_at.map(|at| at + super::decide::FENCE_TIMEOUT);
-        let at = [again_at, fence_ends].into_iter().flatten().min();
+        // The queue takes no deadline that is years away (and panics); to look too early does no harm.
+        let at = [again_at, fence_ends]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|at| at.min(Instant::now() + LONGEST_TIMER));
         match (at, session.timer.take()) {
             (Some(at), Some(timer)) => {
                 self.timers.reset_at(&timer, at);
@@ -205,5 +229,7 @@ impl Supervisor {
     }
 }
 
+/// Longest time to the next look at a session.
+const LONGEST_TIMER: Duration = Duration::from_secs(24 * 3600);
 /// Time before a stop that was given up is tried again.
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(500);

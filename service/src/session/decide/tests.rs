@@ -171,6 +171,36 @@ fn a_failed_effect_is_tried_again_later_and_never_twice_at_once() {
     assert_eq!(waiting.effects, []);
     let again_at = waiting.again_at.unwrap();
     assert_eq!(decide(&facts, &around(again_at)).effects, [Effect::Register]);
+    facts.in_flight.insert(Kind::Register);
+    let in_flight_again = decide(&facts, &around(again_at + Duration::from_secs(1)));
+    assert_eq!(in_flight_again.effects, []);
+    let far = again_at + Duration::from_secs(1);
+    assert!(in_flight_again.again_at.is_none_or(|at| at > far), "a time that is past would spin");
+}
+
+#[test]
+fn a_look_that_found_no_job_is_forgotten_when_the_session_is_pinned_after_all() {
+    let now = Instant::now();
+    let mut facts = facts_in(Phase::Claimed, now);
+    facts.job = Job::Absent;
+    let mut running = facts.record.clone();
+    running.value.phase = Phase::Running;
+    running.value.allocation = Some("a1".parse().unwrap());
+    running.index += 1;
+    facts.on_record(running, now);
+    assert_eq!(decide(&facts, &around(now)).effects, [], "it is not over: the pin is younger than the look");
+}
+
+#[test]
+fn only_who_can_see_judges_that_a_start_is_late() {
+    let now = Instant::now();
+    let mut facts = facts_in(Phase::Running, now);
+    see(&mut facts, Status::Running, now);
+    facts.in_flight.insert(Kind::Probe);
+    let late = Surroundings { leads: false, ..around(now + Duration::from_secs(61)) };
+    assert_eq!(decide(&facts, &late).effects, []);
+    facts.owned = true;
+    assert!(matches!(&decide(&facts, &late).effects[..], [Effect::BeginStop(_)]));
 }
 
 /// Any facts whatever.

@@ -1,68 +1,97 @@
 //! What effects found out.
 
 use bivouac_ledger::records::Versioned;
-use bivouac_protocol::{Generation, Record, SessionId};
+use bivouac_protocol::{Generation, Phase, Record, SessionId};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Supervisor;
 use super::effects::Answer;
-use crate::backend::{Allocated, Presence, StartError, Unavailable};
+use crate::backend::{Allocated, Observation, Presence, Run, StartError, Unavailable};
 use crate::session::decide::Kind;
 use crate::session::facts::{Job, Probe};
+use crate::session::probe::Answered;
 
 impl Supervisor {
-    pub(super) fn on_answer(&mut self, id: &SessionId, answer: Answer) {
+    pub(super) fn on_answer(&mut self, id: &SessionId, generation: Generation, answer: Answer) {
+        let current = self.sessions.get(id).is_some_and(|session| session.facts.generation() == generation);
+        if current {
+            self.on_current_answer(id, answer);
+        } else if let Answer::Recorded(_, Ok(Some(record))) | Answer::TakenOver(Ok(Some(record))) = answer {
+            self.take_in(id, record, false);
+        }
+        self.settle(id);
+    }
+
+    fn on_current_answer(&mut self, id: &SessionId, answer: Answer) {
         match answer {
             Answer::Recorded(kind, result) => self.on_recorded(id, kind, result, false),
             Answer::TakenOver(result) => self.on_recorded(id, Kind::TakeOver, result, true),
-            Answer::Read(record) => {
-                if let Some(record) = record {
-                    self.take_in(id, record, false);
-                }
-            }
             Answer::Registered(generation, result) => self.on_registered(id, generation, result),
             Answer::Inspected(generation, result) => self.on_inspected(id, generation, result),
-            Answer::Probed(generation, answered) => {
-                if let Some(session) =
-                    self.sessions.get_mut(id).filter(|s| s.facts.generation() == generation)
-                {
-                    session.probe = None;
-                    session.facts.probe = Probe::Open;
-                    session.facts.seen.port_open = Some(answered.port_open);
-                    session.facts.seen.ready = Some(answered.ready);
-                    session.facts.in_flight.remove(&Kind::Probe);
-                }
-            }
+            Answer::Probed(answered) => self.on_probed(id, answered),
             Answer::Deleted(generation, result) => self.on_deleted(id, generation, &result),
             Answer::Prepared(result) => {
-                self.done(id, Kind::Prepare, result.is_err());
-                if let Ok((members, record)) = result {
-                    return self.on_prepared(id, members, record);
+                self.done(id, Kind::Prepare, !matches!(result, Ok((_, Some(_)))));
+                match result {
+                    Ok((members, Some(record))) => self.on_prepared(id, members, record),
+                    Ok((_, None)) => self.on_gone(id),
+                    Err(error) => {
+                        tracing::debug!(session.id = %id, %error, "An idle stop is prepared again.")
+                    }
                 }
             }
-            Answer::Committed(result) => self.on_committed(id, result),
-            Answer::ReadBack(result) => return self.on_read_back(id, result),
-            Answer::JobRemoved(generation, result) => {
+            Answer::JobRemoved(result) => {
                 self.done(id, Kind::RemoveJob, result.is_err());
-                let removed = self
-                    .sessions
-                    .get_mut(id)
-                    .filter(|s| result.is_ok() && s.facts.generation() == generation);
-                if let Some(session) = removed {
+                if let Some(session) = self.sessions.get_mut(id).filter(|_| result.is_ok()) {
                     session.facts.job = Job::Absent;
                 }
             }
-            Answer::Purged(Ok(true)) => {
-                self.outside.registry.remove(id);
-                self.evidence.forget(id);
-                if let Some(timer) = self.sessions.remove(id).and_then(|session| session.timer) {
-                    self.timers.remove(&timer);
+            Answer::Purged(Ok(true)) => self.forget(id),
+            Answer::Purged(result) => {
+                // Refused: the record is not the one that is known here.
+                self.done(id, Kind::Purge, true);
+                if result.is_ok() {
+                    self.read_record(id);
                 }
             }
-            Answer::Purged(result) => self.done(id, Kind::Purge, result.is_err()),
         }
-        self.settle(id);
+    }
+
+    /// A consistent read by id found no record. A session that ended was purged; one that lives lost its record, and
+    /// is found again by its run.
+    pub(super) fn on_gone(&mut self, id: &SessionId) {
+        let Some(facts) = self.sessions.get(id).map(|session| &session.facts) else { return };
+        let run = Run { session: id.clone(), generation: facts.generation() };
+        let lives = facts.record.value.is_live() && facts.job == Job::Registered;
+        tracing::info!(session.id = %id, "A session's record is gone.");
+        self.forget(id);
+        if lives {
+            self.read_run(Observation::Job { run, nonce: None, stopped: false });
+        }
+    }
+
+    fn forget(&mut self, id: &SessionId) {
+        self.outside.registry.remove(id);
+        self.evidence.forget(id);
+        if let Some(session) = self.sessions.remove(id) {
+            if let Some(timer) = session.timer {
+                self.timers.remove(&timer);
+            }
+            if let Some(probe) = session.probe {
+                probe.abort();
+            }
+        }
+    }
+
+    fn on_probed(&mut self, id: &SessionId, answered: Answered) {
+        self.done(id, Kind::Probe, false);
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.probe = None;
+            session.facts.probe = Probe::Open;
+            session.facts.seen.port_open = Some(answered.port_open);
+            session.facts.seen.ready = Some(answered.ready);
+        }
     }
 
     pub(super) fn done(&mut self, id: &SessionId, kind: Kind, failed: bool) {
@@ -82,8 +111,12 @@ impl Supervisor {
             tracing::warn!(session.id = %id, effect = ?kind, %error, "A change of a session's record is tried again.");
         }
         self.done(id, kind, result.is_err());
-        if let Ok(Some(record)) = result {
-            self.take_in(id, record, owned);
+        match result {
+            Ok(Some(record)) => {
+                self.take_in(id, record, owned);
+            }
+            Ok(None) => self.on_gone(id),
+            Err(_) => {}
         }
     }
 
@@ -132,6 +165,8 @@ impl Supervisor {
         let facts = &mut session.facts;
         facts.inspected_at = Some(now);
         match presence {
+            // Registered while the look was under way: it is looked at again if need be.
+            Presence::Absent if facts.phase() == Phase::Claimed && facts.job == Job::Registered => {}
             Presence::Absent => facts.job = Job::Absent,
             Presence::Present { nonce, stopped, allocations } => {
                 let foreign = nonce.is_some_and(|nonce| nonce != facts.record.value.nonce);

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{News, Supervisor};
-use crate::backend::{Presence, Run, Start, StartError, Unavailable};
+use crate::backend::{Observation, Presence, Run, Start, StartError, Unavailable};
 use crate::session::decide::{Effect, Kind};
 use crate::session::probe::{self, Answered};
 use crate::session::{Outside, spawning};
@@ -31,24 +31,18 @@ pub(crate) enum Answer {
     Recorded(Kind, Written),
     /// The record after a takeover: if it was written, this process owns the claim.
     TakenOver(Written),
-    /// The record, if there is one.
-    Read(Option<Versioned<Record>>),
     /// The job was registered, and the record read afterwards.
     Registered(Generation, Result<Option<Versioned<Record>>, StartError>),
     /// The run, looked at by id.
     Inspected(Generation, Result<Presence, Unavailable>),
     /// The backend answers.
-    Probed(Generation, Answered),
+    Probed(Answered),
     /// The job's deletion was accepted.
     Deleted(Generation, Result<(), Unavailable>),
     /// Members and record, read for an idle stop.
     Prepared(Result<Prepared, Error>),
-    /// The commit's answer.
-    Committed(Result<Transaction, Error>),
-    /// The record, read after a refused commit.
-    ReadBack(Written),
     /// Whether the job is removed.
-    JobRemoved(Generation, Result<(), Unavailable>),
+    JobRemoved(Result<(), Unavailable>),
     /// Whether the record is removed.
     Purged(Result<bool, String>),
 }
@@ -78,8 +72,9 @@ impl Supervisor {
         let is_probe = effect == Effect::Probe;
         let task = self.outside.tracker.spawn(async move {
             let (outside, id) = (Arc::clone(&doing.outside), doing.id.clone());
+            let generation = doing.record.value.generation;
             if let Some(answer) = doing.carry_out(effect, target).await {
-                outside.tell(News::Answer(id, answer));
+                outside.tell(News::Answer(id, generation, answer));
             }
         });
         if is_probe {
@@ -99,7 +94,7 @@ impl Supervisor {
             if matches!(answer, Ok(Transaction::Applied(_))) {
                 outside.failpoints.pass("committed").await;
             }
-            outside.tell(News::Answer(id, Answer::Committed(answer)));
+            outside.tell(News::Committed(id, answer));
         });
     }
 
@@ -111,45 +106,57 @@ impl Supervisor {
             if read.is_err() {
                 sleep(Duration::from_millis(200)).await;
             }
-            outside.tell(News::Answer(id, Answer::ReadBack(read)));
+            outside.tell(News::ReadBack(id, read));
         });
     }
 
     /// Reads a record until the ledger answers.
-    pub(super) fn read_record(&self, id: &SessionId) {
+    pub(super) fn read_record(&mut self, id: &SessionId) {
+        if !self.reading.insert(id.clone()) {
+            return; // the read that is under way will do: what it is wanted for can only be newer than what is known
+        }
         let (outside, id) = (Arc::clone(&self.outside), id.clone());
         self.outside.tracker.spawn(async move {
-            let record = insist(&id, || outside.records.read(&id)).await;
-            outside.tell(News::Answer(id, Answer::Read(record)));
+            let record = insist(&id, || outside.records.read(&id), Error::is_final).await.flatten();
+            outside.tell(News::Read(id, record));
         });
     }
 
     /// Reads the record of a run that this replica does not know: another replica claimed it, or its record was lost
-    /// and is written again from what the run tells.
-    pub(super) fn read_run(&self, run: &Run) {
-        let (outside, run) = (Arc::clone(&self.outside), run.clone());
+    /// and is written again from what the run tells. The news of the run is told again afterwards.
+    pub(super) fn read_run(&self, news: Observation) {
+        let Some(run) = news.run().cloned() else { return };
+        let outside = Arc::clone(&self.outside);
         self.outside.tracker.spawn(async move {
             let id = &run.session;
-            let mut record = insist(id, || outside.records.read(id)).await;
+            let mut record = insist(id, || outside.records.read(id), Error::is_final).await.flatten();
             if record.is_none()
-                && let Some(recalled) = insist(id, || outside.backend.recall(&run)).await
+                && let Some(Some(recalled)) = insist(id, || outside.backend.recall(&run), |_| false).await
             {
                 tracing::warn!(session.id = %id, "A session's record was lost and is written again from its job.");
-                record = insist(id, || outside.records.recreate(id, recalled.clone())).await;
+                let recreate = || outside.records.recreate(id, recalled.clone());
+                record = insist(id, recreate, Error::is_final).await.flatten();
             }
-            outside.tell(News::Answer(run.session.clone(), Answer::Read(record)));
+            if let Some(record) = record {
+                outside.tell(News::LearnedOfRun(record, news));
+            }
         });
     }
 }
 
-/// Asks until there is an answer.
+/// Asks until there is an answer; `None` when there will never be one.
 async fn insist<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
     id: &SessionId,
     ask: impl Fn() -> F,
-) -> T {
+    is_final: impl Fn(&E) -> bool,
+) -> Option<T> {
     loop {
         match ask().await {
-            Ok(answer) => return answer,
+            Ok(answer) => return Some(answer),
+            Err(error) if is_final(&error) => {
+                tracing::error!(session.id = %id, %error, "A session cannot be read.");
+                return None;
+            }
             Err(error) => tracing::debug!(session.id = %id, %error, "A session is asked about again."),
         }
         sleep(Duration::from_secs(1)).await;
@@ -182,17 +189,21 @@ impl Doing {
             }
             Effect::Probe => {
                 let (address, path) = target?;
-                Answer::Probed(
-                    generation,
-                    probe::until_ready(&self.outside.http, address, path.as_deref()).await,
-                )
+                Answer::Probed(probe::until_ready(&self.outside.http, address, path.as_deref()).await)
             }
             Effect::MarkReady => Answer::Recorded(
                 kind,
                 self.update(|record| records::ready(record, generation, &self.seen)).await,
             ),
             Effect::BeginStop(reason) => {
-                let stop = |record: &Record| match record.generation == generation {
+                // The reason has to hold for the record that is written, which may be newer than the one it was
+                // found on: meanwhile another replica may have seen the session become ready.
+                let decided_in = self.record.value.phase;
+                let outdated = |record: &Record| {
+                    let start = reason.code.is_failed_start();
+                    start && (record.phase != decided_in || record.timeline.ready.is_some())
+                };
+                let stop = |record: &Record| match record.generation == generation && !outdated(record) {
                     true => records::stopping(record, &reason, now),
                     false => records::Transition::Declined,
                 };
@@ -208,9 +219,7 @@ impl Doing {
                 Answer::Recorded(kind, self.update(end).await)
             }
             Effect::Prepare => Answer::Prepared(self.prepare().await),
-            Effect::RemoveJob => {
-                Answer::JobRemoved(generation, self.outside.backend.purge(&self.run(generation)).await)
-            }
+            Effect::RemoveJob => Answer::JobRemoved(self.outside.backend.purge(&self.run(generation)).await),
             Effect::Purge => Answer::Purged(self.purge(records).await),
         })
     }

@@ -56,9 +56,12 @@ impl Supervisor {
             FromProxy::Knock(echo) => self.on_echo(&echo, Input::Knock),
             FromProxy::Wake { session, generation } => self.outside.wake(session, generation, link),
             FromProxy::Resolve { session } => {
+                // What is known here may be old: somebody else may have claimed it since.
+                let routed = self.sessions.get(&session).is_some_and(|known| known.facts.route().is_some());
                 if self.sessions.contains_key(&session) {
                     self.tell_of(link, &session);
-                } else {
+                }
+                if !routed {
                     self.read_record(&session);
                 }
             }

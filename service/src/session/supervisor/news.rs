@@ -1,12 +1,13 @@
 //! News from inside this process and from the backend.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bivouac_ledger::leader::Leadership;
 use bivouac_ledger::records::Versioned;
 use bivouac_protocol::member::Members;
-use bivouac_protocol::{Nonce, SessionId};
+use bivouac_protocol::{Record, SessionId};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -29,14 +30,10 @@ impl Supervisor {
     }
 
     /// Takes in a revision of a record. Whether it was news.
-    pub(super) fn take_in(
-        &mut self,
-        id: &SessionId,
-        record: Versioned<bivouac_protocol::Record>,
-        owned: bool,
-    ) -> bool {
+    pub(super) fn take_in(&mut self, id: &SessionId, record: Versioned<Record>, owned: bool) -> bool {
         let now = Instant::now();
         let (generation, index) = (record.value.generation, record.index);
+        let before = self.sessions.get(id).map(|session| session.facts.generation());
         let news = match self.sessions.get_mut(id) {
             Some(session) => session.facts.on_record(record, now),
             None => {
@@ -52,7 +49,13 @@ impl Supervisor {
                 session.facts.owned = true;
             }
             let over = session.facts.phase() > bivouac_protocol::Phase::Running;
-            if over && let Some(probe) = session.probe.take() {
+            let successor = before.is_some_and(|before| before < session.facts.generation());
+            if successor {
+                session.commit = None;
+            }
+            if (over || successor)
+                && let Some(probe) = session.probe.take()
+            {
                 probe.abort();
             }
         }
@@ -61,18 +64,31 @@ impl Supervisor {
 
     pub(super) fn on_observation(&mut self, observation: Observation) {
         match observation {
-            Observation::Job { run, nonce, stopped } => self.on_job(&run, nonce.as_ref(), stopped),
+            Observation::Job { ref run, ref nonce, stopped } => match self.sessions.get_mut(&run.session) {
+                Some(session) if session.facts.generation() >= run.generation => {
+                    let foreign =
+                        nonce.as_ref().is_some_and(|nonce| *nonce != session.facts.record.value.nonce);
+                    session.facts.on_job(run.generation, foreign, stopped);
+                    self.settle(&run.session);
+                }
+                // A session, or a generation of one, that another replica claimed, or whose record is gone.
+                _ => self.read_run(observation),
+            },
             Observation::Blocked { run, detail } => {
                 if let Some(session) = self.current(&run) {
                     session.facts.waiting_for = Some(detail);
                     self.settle(&run.session);
                 }
             }
+            Observation::Allocation { ref run, .. }
+                if self
+                    .sessions
+                    .get(&run.session)
+                    .is_none_or(|known| known.facts.generation() < run.generation) =>
+            {
+                self.read_run(observation);
+            }
             Observation::Allocation { run, allocated } => {
-                let Some(known) = self.sessions.get(&run.session) else { return self.read_run(&run) };
-                if known.facts.generation() < run.generation {
-                    return self.read_run(&run);
-                }
                 if let Some(session) = self.current(&run) {
                     session.facts.on_allocation(allocated, Instant::now(), Timestamp::now());
                     self.settle(&run.session);
@@ -89,16 +105,42 @@ impl Supervisor {
         }
     }
 
-    fn on_job(&mut self, run: &Run, nonce: Option<&Nonce>, stopped: bool) {
-        match self.sessions.get_mut(&run.session) {
-            Some(session) if session.facts.generation() >= run.generation => {
-                let foreign = nonce.is_some_and(|nonce| *nonce != session.facts.record.value.nonce);
-                session.facts.on_job(run.generation, foreign, stopped);
-                self.settle(&run.session);
+    /// The record of a run that was not known; its news can be taken in now.
+    pub(super) fn on_learned_of_run(&mut self, record: Versioned<Record>, news: Observation) {
+        let Some(run) = news.run().cloned() else { return };
+        self.take_in(&run.session, record, false);
+        // Only if it is known by now: a record that is behind its run would be read for ever.
+        if self.sessions.get(&run.session).is_some_and(|session| session.facts.generation() >= run.generation)
+        {
+            self.on_observation(news);
+        }
+        self.settle(&run.session);
+    }
+
+    /// A record was read by id.
+    pub(super) fn on_read(&mut self, id: &SessionId, record: Option<Versioned<Record>>) {
+        self.reading.remove(id);
+        match record {
+            Some(record) => {
+                self.take_in(id, record, false);
+                self.settle(id);
             }
-            // A session, or a generation of one, that another replica claimed, or whose record is gone.
-            _ if stopped => {}
-            _ => self.read_run(run),
+            None => self.on_gone(id),
+        }
+    }
+
+    /// All records were listed: what is new is taken in, and what is missing is asked for by id, for a list proves
+    /// nothing.
+    pub(super) fn on_list(&mut self, records: Vec<(SessionId, Versioned<Record>)>) {
+        let listed: HashSet<_> = records.iter().map(|(id, _)| id.clone()).collect();
+        for (id, record) in records {
+            if self.take_in(&id, record, false) {
+                self.settle(&id);
+            }
+        }
+        let missing: Vec<_> = self.sessions.keys().filter(|id| !listed.contains(*id)).cloned().collect();
+        for id in missing {
+            self.read_record(&id);
         }
     }
 

@@ -34,9 +34,9 @@ impl Supervisor {
         &mut self,
         id: &SessionId,
         members: Option<Versioned<Members>>,
-        record: Option<Versioned<Record>>,
+        record: Versioned<Record>,
     ) {
-        let (Some(members), Some(record)) = (members, record) else { return };
+        let Some(members) = members else { return };
         self.on_members(members.clone());
         if self.take_in(id, record, false) {
             return self.settle(id); // somebody joined, or ended it: its idle time is counted anew
