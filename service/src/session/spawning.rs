@@ -1,4 +1,4 @@
-//! Spawns, joins, stops and wakes: whatever changes a record because somebody asked. The ledger decides who wins; the
+//! Spawns, joins and stops: whatever changes a record because a caller asked. The ledger decides who wins; the
 //! supervisor is told what was won.
 
 use std::sync::Arc;
@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use bivouac_ledger::Error;
 use bivouac_ledger::records::{self, Claim, Update, Versioned};
-use bivouac_protocol::link::FromService;
-use bivouac_protocol::{Generation, Nonce, Phase, Reason, ReasonCode, Record, SessionId};
-use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep, timeout};
+use bivouac_protocol::{Nonce, Phase, Reason, ReasonCode, Record, SessionId};
+use jiff::Timestamp;
+use tokio::sync::{broadcast, oneshot, watch};
+use tokio::time::{Instant, timeout};
 
+use super::Outside;
 use super::supervisor::{Learned, News, Reply};
 use super::view::View;
-use super::{LinkId, Outside};
 use crate::backend::Grace;
 use crate::spec::Spec;
 
@@ -23,9 +22,6 @@ use crate::spec::Spec;
 const PREDECESSOR: Duration = Duration::from_secs(60);
 /// How long a backend that may be away has to answer.
 const BACKEND_PATIENCE: Duration = Duration::from_secs(2);
-/// Longest pause between two wakes of a session whose starts fail.
-const LONGEST_BACK_OFF: SignedDuration = SignedDuration::from_secs(60);
-
 /// A session was spawned, or found.
 #[derive(Debug, Clone)]
 pub struct Spawned {
@@ -248,158 +244,4 @@ fn first_claim(spec: &Spec) -> Claim {
         nonce: Nonce::random(),
         at: Timestamp::now(),
     }
-}
-
-/// A claim from what was asked for before, under today's template.
-pub(super) fn claim_again(outside: &Outside, record: &Record) -> Claim {
-    let template = outside.templates.get(&record.template);
-    Claim {
-        namespace: record.namespace.clone(),
-        key: record.key.clone(),
-        template: record.template.clone(),
-        hash: template.map_or_else(|| record.hash.clone(), |template| template.hash.clone()),
-        request: record.request.clone(),
-        policy: template.map_or_else(|| record.policy.clone(), |template| template.policy(&record.request)),
-        nonce: Nonce::random(),
-        at: Timestamp::now(),
-    }
-}
-
-/// Whether a request may start an ended session again, now.
-fn may_wake(record: &Record, now: Timestamp) -> bool {
-    if record.phase != Phase::Ended || !record.may_be_woken() {
-        return false;
-    }
-    // Each failed start doubles the pause, so that a page that refreshes itself does not become a fork bomb.
-    let back_off = match record.failures {
-        0 => SignedDuration::ZERO,
-        failures => SignedDuration::from_secs(1 << failures.min(6)).min(LONGEST_BACK_OFF),
-    };
-    // An end that lies in the future was written by another machine's clock.
-    let age = record.timeline.ended.map(|ended| now.duration_since(ended));
-    record.failures == 0 || age.is_none_or(|age| age.is_negative() || age >= back_off)
-}
-
-impl Outside {
-    /// Starts an ended session for a request that waits for it on a proxy. Once per generation: the claim decides.
-    pub(super) fn wake(self: &Arc<Self>, id: SessionId, generation: Generation, link: LinkId) {
-        let outside = Arc::clone(self);
-        self.tracker.spawn(async move {
-            let record = match outside.records.read(&id).await {
-                Ok(Some(record)) => record,
-                Ok(None) => return outside.tell(News::Tell(link, unknown(id))),
-                Err(error) => {
-                    // The proxy asks again as long as its request waits.
-                    return tracing::warn!(session.id = %id, %error, "A session cannot be woken now.");
-                }
-            };
-            if record.value.generation == generation && may_wake(&record.value, Timestamp::now()) {
-                let claim = claim_again(&outside, &record.value);
-                if let Some(record) = outside.claim_by_wake(&id, &record, &claim).await {
-                    let owned = record.value.nonce == claim.nonce;
-                    outside.tell(News::Learned(Learned { id, record, owned, grace: None, reply: None }));
-                }
-                return;
-            }
-            outside.tell(News::Learned(Learned {
-                id: id.clone(),
-                record,
-                owned: false,
-                grace: None,
-                reply: None,
-            }));
-            outside.tell(News::TellOf(link, id));
-        });
-    }
-
-    /// Claims for a request that waits, and finds out what came of it whatever the answer was: a claim that was won and
-    /// that nobody knows of would be carried out by nobody.
-    async fn claim_by_wake(
-        &self,
-        id: &SessionId,
-        ended: &Versioned<Record>,
-        claim: &Claim,
-    ) -> Option<Versioned<Record>> {
-        match self.records.claim(id, Some(ended), claim).await {
-            Ok(Some(record)) => {
-                tracing::info!(session.id = %id, generation = %record.value.generation, "A request wakes a session.");
-                self.metrics.wakes.inc();
-                return Some(record);
-            }
-            Ok(None) => {}
-            Err(error) => {
-                tracing::warn!(session.id = %id, %error, "It is not known yet whether a session is woken.")
-            }
-        }
-        loop {
-            match self.records.read(id).await {
-                Ok(record) => return record,
-                Err(error) if error.is_final() => return None,
-                Err(_) => sleep(Duration::from_secs(1)).await,
-            }
-        }
-    }
-
-    /// Whether a proxy is heard by this replica.
-    pub(super) async fn is_heard(&self, boot: &bivouac_protocol::BootId) -> bool {
-        let (reply, answer) = oneshot::channel();
-        self.tell(News::IsHeard(boot.clone(), reply));
-        answer.await.unwrap_or(true)
-    }
-
-    /// A proxy said goodbye with nothing open.
-    pub(super) fn farewell(self: &Arc<Self>, boot: bivouac_protocol::BootId, link: LinkId) {
-        use bivouac_protocol::member::RemovalCause;
-        let outside = Arc::clone(self);
-        self.tracker.spawn(async move {
-            match outside.members.remove(&boot, RemovalCause::Goodbye, Timestamp::now()).await {
-                Ok(_) => outside.tell(News::Tell(link, FromService::Farewell)),
-                Err(error) => {
-                    tracing::warn!(proxy.boot = %boot, %error, "A proxy's goodbye is not recorded yet.")
-                }
-            }
-        });
-    }
-}
-
-fn unknown(session: SessionId) -> FromService {
-    FromService::Outcome { session, generation: None, phase: None, reason: None }
-}
-
-/// Time between two lists of all records.
-const LIST_EVERY: Duration = Duration::from_secs(60);
-
-/// Learns of every session that has a record: at the start, and then again and again, for a claim whose replica was
-/// killed before it registered anything makes no other noise.
-pub(super) async fn learn_all(outside: Arc<Outside>) {
-    let mut known = false;
-    loop {
-        match outside.records.list().await {
-            Ok(records) => {
-                if !known {
-                    tracing::info!(sessions = records.len(), "The records were read.");
-                }
-                known = true;
-                outside.tell(News::Listed(records));
-                // Not in step with the other replicas.
-                sleep(LIST_EVERY.mul_f64(rand::random_range(0.75..1.25))).await;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "The records cannot be read yet.");
-                sleep(Duration::from_secs(1)).await;
-            }
-        }
-    }
-}
-
-/// Passes the backend's reports on.
-pub(super) async fn observe(outside: Arc<Outside>) {
-    let (reports, mut observations) = mpsc::channel(1024);
-    let observing = outside.backend.observe(reports);
-    let passing = async {
-        while let Some(observation) = observations.recv().await {
-            outside.tell(News::Observed(observation));
-        }
-    };
-    tokio::join!(observing, passing);
 }

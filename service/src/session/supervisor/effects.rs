@@ -16,7 +16,7 @@ use super::{News, Supervisor};
 use crate::backend::{Observation, Presence, Run, Start, StartError, Unavailable};
 use crate::session::decide::{Effect, Kind};
 use crate::session::probe::{self, Answered};
-use crate::session::{Outside, spawning};
+use crate::session::{Outside, waking};
 
 /// A record as a write or a read left it.
 type Written = Result<Option<Versioned<Record>>, Error>;
@@ -269,7 +269,7 @@ impl Doing {
 
     async fn take_over(&self) -> Written {
         tracing::info!(session.id = %self.id, "A claim that nobody carried out is taken over.");
-        let claim = spawning::claim_again(&self.outside, &self.record.value);
+        let claim = waking::claim_again(&self.outside, &self.record.value);
         match self.outside.records.claim(&self.id, Some(&self.record), &claim).await? {
             Some(record) => Ok(Some(record)),
             None => self.outside.records.read(&self.id).await,
