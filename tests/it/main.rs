@@ -36,6 +36,7 @@ mod operating;
 mod outages;
 mod proxies;
 mod proxy_input;
+mod records;
 mod replicas;
 mod starting;
 mod whiteboard;

@@ -1,9 +1,10 @@
+#![allow(clippy::print_stderr)]
 //! What operators see and do in Nomad and Consul, and what callers cannot do there.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bivouac_tests::world::{GUEST, WAKING};
+use bivouac_tests::world::{GUEST, STATIC, WAKING};
 use bivouac_tests::{World, eventually};
 use reqwest::Method;
 use tokio::net::TcpListener;
@@ -121,6 +122,74 @@ fn a_recycled_port_never_serves_another_session() {
         session.becomes("ended").await;
         session.get("/").await.unwrap().is_problem(410, "session_ended");
     });
+}
+
+/// One port, one session after the other: the waiting one says what it waits for, and no request for the first ever
+/// reaches the second.
+#[test]
+fn a_port_passes_from_session_to_session() {
+    // Within the range that proxies accept, outside of those that Nomad chooses from.
+    let port = 31_950 + std::process::id() % 50;
+    let variable = format!("{STATIC}.port={port}");
+    World::cluster().service_flag("template-var", &variable).proxy_flag("hold-timeout", "5s").run(
+        async |world| {
+            let first = world.spawn(STATIC).key("first").idle_timeout("60s").await;
+            first.serves("/").await;
+            let second = world.spawn(STATIC).key("second").idle_timeout("60s").await;
+            bivouac_tests::elapse(Duration::from_secs(3)).await;
+            for id in [&first.id, &neighbour.id, &second.id] {
+                let all = world.allocations(&format!("session-{id}-1")).await.unwrap();
+                for one in all {
+                    let a = world
+                        .site()
+                        .nomad(Method::GET, &format!("/v1/allocation/{}", one["ID"].as_str().unwrap()))
+                        .await
+                        .unwrap()
+                        .json();
+                    eprintln!(
+                        "{id} {} {} {} {}",
+                        a["ID"],
+                        a["ClientStatus"],
+                        a["AllocatedResources"]["Shared"],
+                        a["Job"]["TaskGroups"][0]["Networks"]
+                    );
+                }
+            }
+            let nodes = world.site().nomad(Method::GET, "/v1/nodes").await.unwrap().json();
+            let node = world
+                .site()
+                .nomad(Method::GET, &format!("/v1/node/{}", nodes[0]["ID"].as_str().unwrap()))
+                .await
+                .unwrap()
+                .json();
+            eprintln!("{}", node["NodeResources"]["NodeNetworks"]);
+            eprintln!("{}", node["NodeResources"]["Networks"]);
+            eventually("it says what it waits for", SOON, async || {
+                let view = second.try_view().await?;
+                if view["waiting_for"].is_string() { Ok(()) } else { Err(view.to_string()) }
+            })
+            .await;
+            assert_eq!(second.state().await, "queued");
+            let hopeless = world.spawn(STATIC).startup_timeout("2s").await;
+            hopeless.ended("no_capacity").await;
+            let backend = rustix::process::Pid::from_raw(first.starts()[0].pid).unwrap();
+            rustix::process::kill_process(backend, rustix::process::Signal::KILL).unwrap();
+            let served = tokio::spawn({
+                let second = second.clone();
+                async move { second.serves("/").await.json()["session"].clone() }
+            });
+            for _ in 0..40 {
+                let answer = first.get("/").await.expect("an answer");
+                if answer.status == 200 {
+                    assert_eq!(answer.json()["session"], first.id, "a request reached another session");
+                }
+                bivouac_tests::elapse(Duration::from_millis(50)).await;
+            }
+            assert_eq!(served.await.unwrap(), second.id);
+            first.becomes("ended").await;
+            first.get("/").await.unwrap().is_problem(410, "session_ended");
+        },
+    );
 }
 
 /// Texts that mean something to Nomad, to HCL, to a shell or to a template engine.

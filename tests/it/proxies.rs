@@ -181,3 +181,70 @@ async fn in_use(session: &bivouac_tests::world::Session, wanted: u64) {
     })
     .await;
 }
+
+/// The network between proxy and service is gone; both reach everything else.
+#[test]
+fn a_split_between_proxy_and_service() {
+    World::cluster().faults_on_links().run(async |world| {
+        let session = world.spawn(GUEST).idle_timeout("1s").await;
+        session.serves("/").await;
+        for silence in [false, true] {
+            let service = world.service(0);
+            if silence {
+                service.link().blackhole()
+            } else {
+                service.link().refuse()
+            }
+            for _ in 0..4 {
+                session.serves("/").await;
+                elapse(Duration::from_millis(2000)).await;
+                assert_eq!(session.state().await, "ready");
+            }
+            service.link().heal();
+            session.serves("/").await;
+        }
+        session.ended("idle").await;
+        session.never_doubled();
+    });
+}
+
+/// The link is lost between fence and commit: the proxy lifts the fence by itself, and the commit is refused.
+#[test]
+fn a_link_is_lost_while_a_session_is_fenced() {
+    World::cluster().faults_on_links().run(async |world| {
+        let session = world.spawn(WAKING).key("doc").idle_timeout("1s").await;
+        session.serves("/").await;
+        let service = world.service(0);
+        let commit = service.consul.hold("PUT /v1/txn");
+        commit.arrived().await;
+        service.link().refuse();
+        let mut socket = session.websocket().await;
+        commit.release();
+        commit.done().await;
+        service.link().heal();
+        always("it is not stopped under a user", Duration::from_secs(3), async || {
+            socket.echoes("here").await;
+            Ok(())
+        })
+        .await;
+        socket.close().await;
+        session.ended("idle").await;
+        assert_eq!(session.starts().len(), 1);
+    });
+}
+
+/// It will not come back, and says nothing: after a time that the operator chose it is believed to be dead.
+#[test]
+fn a_proxy_that_died_with_its_host_is_presumed_dead() {
+    World::cluster().proxies(2).service_flag("presume-dead-after", "3s").run(async |world| {
+        let session = world.spawn(GUEST).idle_timeout("1s").await;
+        session.serves("/").await;
+        world.proxy(1).process.kill();
+        eventually("it is a member no more", SOON * 2, async || {
+            let members = world.members().await?;
+            if members.len() == 1 { Ok(()) } else { Err(format!("{members:?}")) }
+        })
+        .await;
+        session.ended("idle").await;
+    });
+}

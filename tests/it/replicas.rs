@@ -91,3 +91,47 @@ fn a_deposed_leaders_commit_is_refused() {
         assert_eq!(session.starts().len(), 1, "{:?}", session.starts());
     });
 }
+
+/// A replica dies between claim and registration and does not return: another takes the claim over.
+#[test]
+fn a_claim_is_taken_over() {
+    World::cluster().replicas(2).failpoints("claimed=abort").run(async |world| {
+        let dying = world.service(0);
+        let (_answer, _status) = tokio::join!(world.spawn(GUEST).key("doc").send(), dying.process.ends());
+        let session = world.asking(1).spawn(GUEST).key("doc").await;
+        assert!(!session.spawned());
+        session.serves("/").await;
+        session.never_doubled();
+        session.stop().await;
+        session.ended("requested").await;
+    });
+}
+
+/// A replica is paused between claim and registration, loses the claim, and goes on.
+#[test]
+fn a_late_registration_touches_no_successor() {
+    World::cluster().replicas(2).run(async |world| {
+        let slow = world.service(0);
+        let registration = slow.nomad.hold("T /v1/job");
+        let first = world.spawn(GUEST).key("doc").await;
+        registration.arrived().await;
+        slow.process.freeze();
+        let session = first.asking(1);
+        assert_eq!(session.serves("/").await.json()["generation"], "2", "the claim was taken over");
+        registration.release();
+        registration.done().await;
+        slow.process.thaw();
+        eventually("only the successor runs", SOON, async || {
+            let running = world.jobs().await?.into_iter().filter(|job| job["Status"] != "dead");
+            let running: Vec<_> =
+                running.map(|job| job["ID"].as_str().unwrap_or_default().to_owned()).collect();
+            if running == [format!("session-{}-2", session.id)] {
+                Ok(())
+            } else {
+                Err(format!("{running:?}"))
+            }
+        })
+        .await;
+        assert_eq!(session.serves("/").await.json()["generation"], "2");
+    });
+}

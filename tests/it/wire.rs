@@ -91,3 +91,19 @@ fn the_event_stream_breaks_again_and_again() {
         world.nothing_runs().await;
     });
 }
+
+#[test]
+fn slow_agents_only_make_it_slow() {
+    World::cluster().run(async |world| {
+        world.service(0).consul.delay(Duration::from_millis(150));
+        world.service(0).nomad.delay(Duration::from_millis(150));
+        world.proxy(0).consul.delay(Duration::from_millis(150));
+        let session = world.spawn(WAKING).key("doc").idle_timeout("2s").await;
+        session.serves("/").await;
+        session.ended("idle").await;
+        assert_eq!(session.serves("/").await.json()["generation"], "2");
+        session.ended("idle").await;
+        session.never_doubled();
+        world.nothing_runs().await;
+    });
+}

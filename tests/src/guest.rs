@@ -25,7 +25,7 @@ struct Settings {
     mode: String,
     later: Duration,
     start_delay: Duration,
-    port: u16,
+    address: SocketAddr,
 }
 
 impl Settings {
@@ -35,7 +35,14 @@ impl Settings {
             mode: std::env::var("GUEST_MODE").unwrap_or_else(|_| "serve".to_owned()),
             later: Duration::from_millis(number("GUEST_MS").unwrap_or(1000)),
             start_delay: Duration::from_millis(number("GUEST_START_MS").unwrap_or(0)),
-            port: number("PORT").and_then(|port| u16::try_from(port).ok()).unwrap_or(0),
+            address: SocketAddr::new(
+                // Nomad may give one host port of a machine to two allocations, on an address each.
+                std::env::var("NOMAD_IP_http")
+                    .ok()
+                    .and_then(|ip| ip.parse().ok())
+                    .unwrap_or(Ipv4Addr::LOCALHOST.into()),
+                number("PORT").and_then(|port| u16::try_from(port).ok()).unwrap_or(0),
+            ),
         }
     }
 }
@@ -54,8 +61,7 @@ pub async fn run() -> ExitCode {
         _ => {}
     }
     crate::elapse(settings.start_delay).await;
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, settings.port));
-    let listener = tokio::net::TcpListener::bind(address).await.expect("the port that PORT names");
+    let listener = tokio::net::TcpListener::bind(settings.address).await.expect("the port that PORT names");
     let serving = axum::serve(listener, routes::router());
     if settings.mode == "dying" {
         let _ = tokio::time::timeout(settings.later, async { serving.await }).await;

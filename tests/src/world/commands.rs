@@ -62,7 +62,7 @@ impl World {
     /// # Panics
     /// When it does not.
     pub async fn start_a_replica(&self) {
-        let replica = self.prepare_replica(self.proxy_port(0), &[], &[]).await;
+        let replica = self.prepare_replica(self.proxy_port(0), &[], false).await;
         replica.start().await;
     }
 }

@@ -138,7 +138,9 @@ impl World {
             .chain(self.proxies().iter().flat_map(|proxy| proxy.process.ports()))
             .collect();
         for (id, service) in services.json().as_object().into_iter().flatten() {
-            if processes.iter().any(|port| service["Port"] == *port) {
+            if processes.iter().any(|port| service["Port"] == *port)
+                || id.starts_with(&format!("{}-", self.prefix()))
+            {
                 let _ = site.consul(Method::PUT, &format!("/v1/agent/service/deregister/{id}")).await;
             }
         }

@@ -36,7 +36,7 @@ pub use session::Session;
 pub use setup::Setup;
 pub use site::{Site, Whose};
 pub use spawn::Spawn;
-pub use templates::{GUEST, PROBED, WAKING, WHITEBOARD};
+pub use templates::{GUEST, PROBED, STATIC, WAKING, WHITEBOARD};
 pub use websocket::Socket;
 
 use crate::guest::{Start, starts};

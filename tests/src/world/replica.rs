@@ -1,8 +1,12 @@
 //! A replica of the service in a cluster world.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
+
+use super::gateway::free_port;
 use super::process::{Plan, Process};
 use super::setup::secret_file;
 use super::templates::WHITEBOARD;
@@ -19,6 +23,7 @@ pub struct Replica {
     pub nomad: FaultProxy,
     /// In front of Consul.
     pub consul: FaultProxy,
+    link: Option<FaultProxy>,
 }
 
 impl World {
@@ -27,7 +32,7 @@ impl World {
         &self,
         session_port: u16,
         flags: &[String],
-        env: &[(String, String)],
+        faults_on_link: bool,
     ) -> Arc<Replica> {
         let name = format!("service-{}", self.replicas().len());
         let folder = self.folder().join(&name);
@@ -38,7 +43,8 @@ impl World {
         let mut flag = |name: &str, value: &str| args.extend([format!("--{name}"), value.to_owned()]);
         let secret = |name| secret_file(self.folder(), name).to_string_lossy().into_owned();
         flag("api", "127.0.0.1:0");
-        flag("internal", "127.0.0.1:0");
+        let internal = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        flag("internal", &internal.to_string());
         flag("templates", &self.templates().to_string_lossy());
         flag("session-url", &format!("http://localhost:{session_port}"));
         flag("cluster-secret-file", &secret("cluster"));
@@ -47,17 +53,51 @@ impl World {
         flag("prefix", self.prefix());
         flag("template-var", &format!("{WHITEBOARD}.binary={}", super::binary::path().display()));
         args.extend_from_slice(flags);
-        let mut env = env.to_vec();
+        let mut env = Vec::new();
+        let mut link = None;
+        if faults_on_link {
+            link = Some(FaultProxy::in_front_of(internal).await);
+            // Whoever runs as a Nomad job leaves it to Nomad to register it, and here to us.
+            env.push(("NOMAD_ALLOC_ID".to_owned(), format!("world-{name}")));
+        }
         env.push(("NOMAD_ADDR".to_owned(), format!("http://{}", nomad.address())));
         env.push(("CONSUL_HTTP_ADDR".to_owned(), consul.address().to_string()));
-        let replica =
-            Arc::new(Replica { process: Process::new(Plan { name, folder, args, env }), nomad, consul });
+        let replica = Arc::new(Replica {
+            process: Process::new(Plan { name, folder, args, env }),
+            nomad,
+            consul,
+            link,
+        });
         self.parts.replicas.lock().push(replica.clone());
         replica
+    }
+
+    /// Registers the fault proxies on the links as what proxies dial.
+    pub(super) async fn register_links(&self) {
+        for replica in self.replicas() {
+            let service = json!({
+                "ID": format!("{}-{}", self.prefix(), replica.process.name()),
+                "Name": format!("{}-link", self.prefix()),
+                "Address": "127.0.0.1",
+                "Port": replica.link().address().port(),
+            });
+            let url = format!("http://{}/v1/agent/service/register", self.site().consul_address());
+            let answer = Answer::to(self.http().put(url).json(&service)).await.expect("an answer of Consul");
+            answer.expect_status(200).expect("a registration");
+        }
     }
 }
 
 impl Replica {
+    /// On the links of proxies to it.
+    ///
+    /// # Panics
+    /// When the world was set up without faults on links.
+    #[must_use]
+    pub fn link(&self) -> &FaultProxy {
+        self.link.as_ref().expect("a world with faults on links")
+    }
+
     /// Sets the failpoints from the next start on; empty: none.
     pub fn failpoints(&self, setting: &str) {
         self.process.set_env("BIVOUAC_FAILPOINTS", setting);

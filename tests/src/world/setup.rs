@@ -29,8 +29,9 @@ pub struct Setup {
     replicas: usize,
     proxies: usize,
     args: Vec<String>,
-    env: Vec<(String, String)>,
     proxy_args: Vec<String>,
+    failpoints: String,
+    faults_on_links: bool,
 }
 
 /// The secrets of one world.
@@ -64,8 +65,9 @@ impl Setup {
             replicas: 1,
             proxies: 1,
             args: Vec::new(),
-            env: Vec::new(),
             proxy_args: Vec::new(),
+            failpoints: String::new(),
+            faults_on_links: false,
         }
     }
 
@@ -95,10 +97,14 @@ impl Setup {
         self
     }
 
-    /// Failpoints of the service's first start, such as `claimed=abort`.
-    pub fn failpoints(mut self, setting: &str) -> Self {
-        self.env.push(("BIVOUAC_FAILPOINTS".to_owned(), setting.to_owned()));
-        self
+    /// Failpoints of the first replica's first start, such as `claimed=abort`.
+    pub fn failpoints(self, setting: &str) -> Self {
+        Self { failpoints: setting.to_owned(), ..self }
+    }
+
+    /// Puts a fault proxy on the links between proxies and services: [`super::Replica::link`].
+    pub fn faults_on_links(self) -> Self {
+        Self { faults_on_links: true, ..self }
     }
 
     /// Sets the world up, runs the scenario in it, and takes it down; shows the logs if the scenario failed.
@@ -153,7 +159,7 @@ impl Setup {
         let templates = folder.join("templates").display().to_string();
         let args = ["dev", "--api", "127.0.0.1:0", "--proxy", "127.0.0.1:0", "--templates", &templates];
         let args = args.into_iter().map(str::to_owned).chain(self.args.iter().cloned()).collect();
-        Process::new(Plan { name: "dev".to_owned(), folder: folder.to_owned(), args, env: self.env.clone() })
+        Process::new(Plan { name: "dev".to_owned(), folder: folder.to_owned(), args, env: Vec::new() })
     }
 
     /// Starts its processes, all at once, and waits until they serve.
@@ -163,8 +169,11 @@ impl Setup {
         }
         let ports: Vec<u16> = (0..self.proxies).map(|_| free_port()).collect();
         let session_port = ports.first().copied().unwrap_or(80);
-        for _ in 0..self.replicas {
-            let replica = world.prepare_replica(session_port, &self.args, &self.env).await;
+        for number in 0..self.replicas {
+            let replica = world.prepare_replica(session_port, &self.args, self.faults_on_links).await;
+            if number == 0 {
+                replica.failpoints(&self.failpoints);
+            }
             replica.process.launch();
         }
         for port in ports {
@@ -172,6 +181,9 @@ impl Setup {
         }
         let (replicas, gateways) = (world.replicas(), world.proxies());
         futures::future::join_all(replicas.iter().map(|replica| replica.is_ready())).await;
+        if self.faults_on_links {
+            world.register_links().await;
+        }
         futures::future::join_all(gateways.iter().map(|gateway| gateway.process.serves())).await;
     }
 }

@@ -10,6 +10,8 @@ pub const GUEST: &str = "guest";
 pub const WAKING: &str = "guest-waking";
 /// The same, and it is ready once `/healthz` answers.
 pub const PROBED: &str = "guest-probed";
+/// The same, always on the port that the parameter-less HCL2 variable `port` names: only one can run at a time.
+pub const STATIC: &str = "guest-static";
 /// A copy of the whiteboard that the product bundles, under a name that `bivouac dev` does not know: it would spawn one.
 pub const WHITEBOARD: &str = "board";
 
@@ -58,12 +60,18 @@ job "guest" {
 }
 "#;
 
+const PORT: &str = "variable \"port\" { default = 1 }\n";
+
 /// Writes them; returns the folder.
 pub(super) fn write(world: &Path, diary: &Path) -> PathBuf {
     let folder = world.join("templates");
     template(&folder, GUEST, "", "", diary);
     template(&folder, WAKING, "wake = true\n", "", diary);
     template(&folder, PROBED, "", "ready_path = \"/healthz\"\n", diary);
+    template(&folder, STATIC, "", "", diary);
+    let fixed = JOB.replace("port \"http\" {}", "port \"http\" { static = var.port }");
+    let job = folder.join(STATIC).join("job.nomad.hcl");
+    std::fs::write(job, format!("{PORT}{fixed}")).expect("the job");
     bundled("whiteboard", &folder.join(WHITEBOARD));
     folder
 }

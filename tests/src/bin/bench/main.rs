@@ -119,8 +119,7 @@ async fn measure(args: &Args) -> Result<Report> {
             let seconds = Duration::from_secs(args.seconds);
             report.cpu = Some(cpu::measure(&mut rig, nginx, args.rounds, seconds).await?);
         }
-        Ok(report)
+        anyhow::Ok(report)
     };
-    let measured = measured.await;
-    measured.map_err(|error| anyhow!("{error:#}\n{}", rig.logs()))
+    measured.await.map_err(|error| anyhow!("{error:#}\n{}", rig.logs()))
 }
