@@ -8,6 +8,8 @@ fn main() -> ExitCode {
     if args.next().is_some_and(|first| first == "guard") {
         return bivouac_tests::guard::exec(args.collect());
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(bivouac_tests::guest::run())
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(bivouac_tests::guest::run()),
+        Err(_) => ExitCode::FAILURE,
+    }
 }

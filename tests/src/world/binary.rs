@@ -29,7 +29,7 @@ fn build() -> PathBuf {
         .expect("cargo runs");
     assert!(built.status.success(), "the binary does not build");
     let report = String::from_utf8_lossy(&built.stdout);
-    let executables =
+    let mut executables =
         report.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok()?.executable);
-    executables.last().expect("cargo names the executable")
+    executables.next_back().expect("cargo names the executable")
 }

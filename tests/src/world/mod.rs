@@ -66,26 +66,23 @@ struct Parts {
 #[derive(Debug)]
 enum Kind {
     /// One `bivouac dev`.
-    Embedded(Process),
+    Embedded(Box<Process>),
     /// Services and proxies as processes of their own, on agents.
     Cluster(Site),
 }
 
 impl World {
     /// One `bivouac dev` with the scenarios' templates.
-    #[must_use]
     pub fn embedded() -> Setup {
         Setup::embedded()
     }
 
     /// One service and one proxy on the Nomad and Consul that this test run shares.
-    #[must_use]
     pub fn cluster() -> Setup {
         Setup::cluster(Whose::Shared)
     }
 
     /// One service and one proxy on a Nomad and a Consul of their own, for scenarios that hurt them.
-    #[must_use]
     pub fn own_cluster() -> Setup {
         Setup::cluster(Whose::Own)
     }

@@ -111,7 +111,7 @@ impl Process {
             self.ready_file.exists().then_some(()).ok_or_else(|| "no ready file".to_owned())
         })
         .await;
-        self.ready();
+        let _ = self.ready();
     }
 
     /// What it bound; while it is being restarted, what it bound before.

@@ -138,7 +138,7 @@ impl Setup {
         fs::create_dir_all(&diary).expect("the diary's folder");
         templates::write(folder.path(), &diary);
         let kind = match self.agents {
-            None => Kind::Embedded(self.dev(folder.path())),
+            None => Kind::Embedded(Box::new(self.dev(folder.path()))),
             Some(agents) => Kind::Cluster(Site::of(agents).await),
         };
         let secrets = Secrets { cluster: random(), link: random(), token: random() };
