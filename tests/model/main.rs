@@ -9,7 +9,11 @@
 //! [`Gate`]: bivouac_proxy::activity::gate::Gate
 //! [`Attempt`]: bivouac_service::session::attempt::Attempt
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test: what it prints is shown where it fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test: what it prints is shown where it fails"
+)]
 
 mod actions;
 mod world;
