@@ -6,6 +6,8 @@ mod relay;
 mod respond;
 mod upload;
 
+use std::time::Duration;
+
 use bivouac_protocol::SessionId;
 use bytes::BytesMut;
 use http::{Version, header};
@@ -25,6 +27,9 @@ use crate::stream::gone;
 use crate::tunnel::Tunnel;
 use crate::upstream::{self, Backend, ConnectError};
 use relay::{RelayError, Relayed};
+
+/// How long the word of a stop may be on its way.
+const WORD_OF_A_STOP: Duration = Duration::from_millis(500);
 
 /// How the connection goes on.
 pub(crate) enum Next {
@@ -92,9 +97,21 @@ async fn forward(client: &mut Client, request: &mut HttpSession, trace: &Trace) 
             // The backend gave up a kept connection while the request was on its way.
             Err(RelayError::Stale) if repeatable => may_reuse = false,
             Err(RelayError::Stale) => return Err(Refusal::BackendFailed.into()),
-            Err(RelayError::Refused(refusal)) => return Err(refusal.into()),
+            Err(RelayError::Refused(refusal)) => return Err(explained(refusal, &admitted).await.into()),
             Err(RelayError::Broken) => return Err(Failure::Broken),
         }
+    }
+}
+
+/// A backend that is stopped may break off before this proxy has heard why: the word is waited for a moment, so that the
+/// client is not told of a failure where there was none.
+async fn explained(refusal: Refusal, admitted: &Admitted) -> Refusal {
+    if refusal != Refusal::BackendFailed {
+        return refusal;
+    }
+    match tokio::time::timeout(WORD_OF_A_STOP, admitted.over_at_last()).await {
+        Ok(Some(reason)) if reason.code.is_on_purpose() => Refusal::Ended(Some(reason)),
+        _ => refusal,
     }
 }
 
