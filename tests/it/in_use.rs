@@ -32,10 +32,10 @@ async fn a_websocket_open_beyond_the_timeout(world: World) {
     })
     .await;
     socket.echoes("still here").await;
-    socket.close().await;
     let closed = Instant::now();
+    socket.close().await;
     session.ended("idle").await;
-    assert!(closed.elapsed() >= Duration::from_millis(900), "ended {:?} after the close", closed.elapsed());
+    assert!(closed.elapsed() >= Duration::from_secs(1), "ended {:?} after the close", closed.elapsed());
 }
 
 async fn a_stream_beyond_the_timeout(world: World) {

@@ -29,8 +29,8 @@ async fn spawn_use_idle_end(world: World) {
         format!("http://{}", session.authority())
     );
 
-    let answer = session.request(Method::POST, "/hello?x=1").body("hi").send().await.unwrap();
     let used = Instant::now();
+    let answer = session.request(Method::POST, "/hello?x=1").body("hi").send().await.unwrap();
     let echo: serde_json::Value = answer.json().await.unwrap();
     assert_eq!(
         (&echo["method"], &echo["uri"], &echo["body"]),
@@ -41,9 +41,9 @@ async fn spawn_use_idle_end(world: World) {
 
     let ended = session.ended("idle").await;
     let idle = used.elapsed();
-    assert!(idle >= Duration::from_millis(1900), "ended {idle:?} after its last use");
+    assert!(idle >= Duration::from_secs(2), "ended {idle:?} after its last use");
     let stopping = time_of(&ended, "stopping").duration_since(time_of(&ended, "first_byte"));
-    assert!((1.9..3.5).contains(&stopping.as_secs_f64()), "stopped {stopping:?} after its only use");
+    assert!((1.0..4.0).contains(&stopping.as_secs_f64()), "stopped {stopping:?} after its only use");
     for step in ["claimed", "registered", "placed", "port_open", "ready", "first_byte", "stopping", "ended"] {
         time_of(&ended, step);
     }

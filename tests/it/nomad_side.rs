@@ -91,6 +91,7 @@ fn a_job_that_was_purged_by_hand_is_over() {
 fn a_recycled_port_never_serves_another_session() {
     World::cluster().proxy_flag("hold-timeout", "3s").run(async |world| {
         let session = world.spawn(GUEST).await;
+        session.ready().await;
         let env = session.serves("/env").await.json();
         let port: u16 = env["PORT"].as_str().unwrap().parse().unwrap();
         world.service(0).process.kill();
@@ -130,12 +131,14 @@ fn a_port_passes_from_session_to_session() {
     // Within the range that proxies accept, outside of those that Nomad chooses from.
     let port = 31_950 + std::process::id() % 50;
     let variable = format!("{STATIC}.port={port}");
-    World::cluster().service_flag("template-var", &variable).proxy_flag("hold-timeout", "5s").run(
+    World::cluster().service_flag("template-var", &variable).proxy_flag("hold-timeout", "20s").run(
         async |world| {
             let first = world.spawn(STATIC).key("first").idle_timeout("60s").await;
+            first.ready().await;
             first.serves("/").await;
             // Loopback has two addresses, and Nomad counts a port on each.
             let neighbour = world.spawn(STATIC).key("neighbour").idle_timeout("60s").await;
+            neighbour.ready().await;
             assert_eq!(neighbour.serves("/").await.json()["session"], neighbour.id);
             let second = world.spawn(STATIC).key("second").idle_timeout("60s").await;
             eventually("it says what it waits for", SOON, async || {

@@ -136,8 +136,7 @@ fn a_proxy_joins_in_the_middle_of_a_stop() {
             session.serves("/").await;
             let newcomer = world.prepare_proxy(free_port()).await;
             // The commit's transaction waits on the wire while the newcomer joins and admits a request.
-            let commit = world.service(0).consul.hold("PUT /v1/txn");
-            commit.arrived().await;
+            let commit = session.commit_held(0).await;
             let number = world.proxies().len() - 1;
             newcomer.process.launch();
             let joined = async {
@@ -198,7 +197,9 @@ fn a_split_between_proxy_and_service() {
             for _ in 0..4 {
                 session.serves("/").await;
                 elapse(Duration::from_millis(2000)).await;
-                assert_eq!(session.state().await, "ready");
+                // A leader that has not missed the link yet may try to fence, and gives up.
+                let state = session.state().await;
+                assert!(["ready", "fencing"].contains(&state.as_str()), "{state}");
             }
             service.link().heal();
             session.serves("/").await;
@@ -215,8 +216,7 @@ fn a_link_is_lost_while_a_session_is_fenced() {
         let session = world.spawn(WAKING).key("doc").idle_timeout("1s").await;
         session.serves("/").await;
         let service = world.service(0);
-        let commit = service.consul.hold("PUT /v1/txn");
-        commit.arrived().await;
+        let commit = session.commit_held(0).await;
         service.link().refuse();
         let mut socket = session.websocket().await;
         commit.release();

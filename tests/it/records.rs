@@ -19,7 +19,10 @@ fn a_purged_key_goes_on_counting() {
             if record.is_null() && jobs.is_empty() { Ok(()) } else { Err(format!("{record} {jobs:?}")) }
         })
         .await;
-        world.get(&format!("/v1/sessions/{}", session.id)).await.unwrap().is_problem(404, "session_unknown");
+        let path = format!("/v1/sessions/{}", session.id);
+        let gone =
+            eventually("the API has forgotten it", SOON, async || world.get(&path).await?.expect_status(404));
+        gone.await.is_problem(404, "session_unknown");
         session.get("/").await.unwrap().is_problem(404, "session_unknown");
         let again = world.spawn(GUEST).key("doc").await;
         assert_eq!((&again.id, again.generation()), (&session.id, 2), "generations rise for ever");

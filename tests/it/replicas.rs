@@ -71,8 +71,7 @@ fn a_deposed_leaders_commit_is_refused() {
         let first = leader(&world).await;
         let session = world.asking(1 - first).spawn(WAKING).key("doc").idle_timeout("2s").await;
         session.serves("/").await;
-        let commit = world.service(first).consul.hold("PUT /v1/txn");
-        commit.arrived().await;
+        let commit = session.commit_held(first).await;
         world.service(first).process.freeze();
         // A request meets the fence of a leader that is gone: it is served without him.
         session.serves("/").await;

@@ -46,7 +46,11 @@ impl World {
     }
 
     async fn run(&self, args: &[&str], env: &[(&str, &str)]) -> Output {
-        let command = tokio::process::Command::new(super::binary::path())
+        let mut command = tokio::process::Command::new(super::binary::path());
+        for name in super::process::settings_of_the_person() {
+            command.env_remove(name);
+        }
+        let command = command
             .args(args)
             .envs(env.iter().copied())
             .env("XDG_STATE_HOME", self.folder().join("other-state"))

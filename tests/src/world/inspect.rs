@@ -8,8 +8,28 @@ use bivouac_protocol::id::cluster_fingerprint;
 use reqwest::Method;
 use serde_json::Value;
 
-use super::{Kind, Replica, World};
+use super::{Kind, Replica, Session, World};
 use crate::eventually;
+use crate::faults::Caught;
+
+impl Session {
+    /// Waits until a replica is about to commit this session's idle stop, and holds its transaction back on the wire.
+    ///
+    /// # Panics
+    /// When it does not come to that.
+    pub async fn commit_held(&self, replica: usize) -> Caught {
+        // Everything else that a replica writes about a session is written by then.
+        let key = format!("sessions/{}", self.id);
+        eventually("the record tells that it is ready", Duration::from_secs(20), async || {
+            let record = self.world.document(&key).await?;
+            if record["timeline"]["ready"].is_string() { Ok(()) } else { Err(record.to_string()) }
+        })
+        .await;
+        let commit = self.world.service(replica).consul.hold("PUT /v1/txn");
+        commit.arrived().await;
+        commit
+    }
+}
 
 impl World {
     /// The jobs of this world, with their meta.

@@ -1,5 +1,6 @@
 //! One process of a world: started, watched through its ready file and its log, and killed in every way there is.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
@@ -13,6 +14,8 @@ use crate::{eventually, guard};
 
 /// Longest time from a start to the ready file. Generous: debug builds, two cores, many tests at once.
 const START: Duration = Duration::from_secs(30);
+/// What is logged, unless `BIVOUAC_TEST_LOG` says otherwise: everything but each call and each attempt to link.
+const LOG: &str = "info,bivouac=debug,bivouac_proxy::link=info,bivouac_service::api=info";
 /// Longest time from SIGTERM to the end.
 const END: Duration = Duration::from_secs(20);
 
@@ -73,16 +76,16 @@ impl Process {
         let plan = self.plan.lock();
         let log = File::options().create(true).append(true).open(&self.log).expect("its log");
         let mut command = guard::command(super::binary::path());
+        for name in settings_of_the_person() {
+            command.env_remove(name);
+        }
         command
             .args(&plan.args)
             .arg("--ready-file")
             .arg(&self.ready_file)
             .current_dir(&plan.folder)
             .env("XDG_STATE_HOME", plan.folder.join("state"))
-            .env(
-                "RUST_LOG",
-                std::env::var("BIVOUAC_TEST_LOG").unwrap_or_else(|_| "info,bivouac=debug".into()),
-            )
+            .env("RUST_LOG", std::env::var("BIVOUAC_TEST_LOG").unwrap_or_else(|_| LOG.into()))
             .envs(plan.env.iter().map(|(name, value)| (name, value)))
             .stdin(std::process::Stdio::null())
             .stdout(log.try_clone().expect("its log"))
@@ -230,6 +233,13 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Variables of ours, and of Nomad's and Consul's tools, that whoever runs the tests has set for other purposes.
+pub(super) fn settings_of_the_person() -> impl Iterator<Item = OsString> {
+    let meant_for_us =
+        |name: &str| ["BIVOUAC_", "NOMAD_", "CONSUL_"].iter().any(|prefix| name.starts_with(prefix));
+    std::env::vars_os().map(|(name, _)| name).filter(move |name| meant_for_us(&name.to_string_lossy()))
 }
 
 /// The last lines of a file.

@@ -15,7 +15,7 @@ const SOON: Duration = Duration::from_secs(30);
 /// One session of a world, seen through one of its proxies.
 #[derive(Debug, Clone)]
 pub struct Session {
-    world: World,
+    pub(super) world: World,
     /// Its id.
     pub id: String,
     /// What the spawn answered.
