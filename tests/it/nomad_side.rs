@@ -61,7 +61,7 @@ fn a_job_that_was_stopped_by_hand_stays_stopped() {
         let mut socket = session.websocket().await;
         let job = format!("/v1/job/session-{}-1", session.id);
         world.site().nomad(Method::DELETE, &job).await.unwrap().expect_status(200).unwrap();
-        let _ = socket.closed().await;
+        let _code = socket.ends().await;
         session.ended("operator").await;
         // Not even a template that wakes is started against an operator's will.
         session.get("/").await.unwrap().is_problem(410, "session_ended");

@@ -105,8 +105,10 @@ async fn a_backend_that_dies_later(world: World) {
     let session = world.spawn(GUEST).env("GUEST_MODE", "dying").env("GUEST_MS", "2500").await;
     let mut socket = session.websocket().await;
     socket.echoes("alive").await;
-    let (code, _) = socket.closed().await;
-    assert!([1001, 4410, 4502].contains(&code), "{code}");
+    // A connection that its backend just ends is just ended, if the reason is not known in time.
+    if let Some(code) = socket.ends().await {
+        assert!([4410, 4502].contains(&code), "{code}");
+    }
     let view = session.ended("exited").await;
     assert_eq!(view["reason"]["exit_code"], 4, "{view}");
     session.get("/").await.unwrap().is_problem(410, "session_ended");

@@ -86,6 +86,20 @@ impl Socket {
         }
     }
 
+    /// Waits for its end, however it comes; the code, if there is one.
+    ///
+    /// # Panics
+    /// When it goes on.
+    pub async fn ends(&mut self) -> Option<u16> {
+        loop {
+            match tokio::time::timeout(SOON, self.stream.next()).await.expect("the end") {
+                Some(Ok(Message::Close(frame))) => return frame.map(|frame| frame.code.into()),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return None,
+            }
+        }
+    }
+
     /// Closes it.
     pub async fn close(mut self) {
         let _ = self.stream.close(None).await;
