@@ -24,7 +24,7 @@ pub struct Browser {
     child: Mutex<Child>,
     port: u16,
     http: reqwest::Client,
-    _profile: TempDir,
+    profile: TempDir,
 }
 
 /// One page (a window of its own).
@@ -67,7 +67,7 @@ impl Browser {
             first.parse().map_err(|_| format!("not a port: {first}"))
         })
         .await;
-        Self { child, port, http: http_client(SOON), _profile: profile }
+        Self { child, port, http: http_client(SOON), profile }
     }
 
     /// Opens a page in a window of its own.
@@ -90,6 +90,13 @@ impl Drop for Browser {
         let mut child = self.child.lock();
         let _ = child.kill();
         let _ = child.wait();
+        // Its own children end a moment later, and write into the profile until then.
+        for _ in 0..50 {
+            if std::fs::remove_dir_all(self.profile.path()).is_ok() {
+                return;
+            }
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
     }
 }
 
