@@ -83,7 +83,7 @@ pub enum Op {
 /// What became of a transaction that was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transaction {
-    /// All of it was applied, at this index.
+    /// All of it was applied; what it wrote has this index (0 if it only checked).
     Applied(Index),
     /// None of it was applied: the operation with this number (from 0) did not hold.
     Refused(usize),

@@ -1,5 +1,5 @@
-//! Carries out what was decided, in tasks of its own, and answers the supervisor. The only caller of the backend and,
-//! for a session that is known, of the ledger.
+//! Carries out what was decided, in tasks of its own, and answers the supervisor. Nothing else starts, stops or purges a
+//! run.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
