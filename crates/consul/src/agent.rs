@@ -21,6 +21,15 @@ pub struct Agent {
     pub version: String,
 }
 
+impl Agent {
+    /// Major and minor number of its version.
+    #[must_use]
+    pub fn release(&self) -> Option<(u32, u32)> {
+        let mut numbers = self.version.split(['.', '-', '+']);
+        Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+    }
+}
+
 /// A service of ours, to be registered with the agent beside us.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceDefinition {
@@ -196,8 +205,9 @@ impl Client {
     /// # Errors
     /// When the agent does not answer.
     pub async fn agent(&self) -> Result<Agent, Error> {
-        let request = self.transport.request(Method::GET, ["agent", "self"], ANSWER_TIMEOUT);
-        let Myself { config } = self.transport.send(request).await?.or_missing()?.json()?;
+        let transport = self.transport.optional();
+        let request = transport.request(Method::GET, ["agent", "self"], ANSWER_TIMEOUT);
+        let Myself { config } = transport.send(request).await?.or_missing()?.json()?;
         Ok(Agent { node: config.node_name, datacenter: config.datacenter, version: config.version })
     }
 

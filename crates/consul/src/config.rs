@@ -7,6 +7,8 @@ use url::Url;
 
 use crate::Error;
 
+pub use bivouac_access::Tls;
+
 /// The agent's address and our credentials.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -14,19 +16,10 @@ pub struct Config {
     pub address: Url,
     /// The ACL token, sent as `X-Consul-Token`.
     pub token: Option<SecretString>,
-    /// How `https://` is verified.
+    /// File with the ACL token, if none is given; read again when it changes.
+    pub token_file: Option<PathBuf>,
+    /// How `https://` is verified. Without a file of authorities the system's are trusted.
     pub tls: Tls,
-}
-
-/// Certificates, as PEM files.
-#[derive(Debug, Clone, Default)]
-pub struct Tls {
-    /// Authorities that may have signed the agent's certificate, instead of the system's.
-    pub ca_file: Option<PathBuf>,
-    /// Our certificate, where the agent asks for one.
-    pub cert_file: Option<PathBuf>,
-    /// Its private key.
-    pub key_file: Option<PathBuf>,
 }
 
 impl Config {
@@ -36,39 +29,33 @@ impl Config {
     /// An agent without ACLs or TLS.
     #[must_use]
     pub fn new(address: Url) -> Self {
-        Self { address, token: None, tls: Tls::default() }
+        Self { address, token: None, token_file: None, tls: Tls::default() }
     }
 
     /// Reads the variables of Consul's own tools: `CONSUL_HTTP_ADDR`, `CONSUL_HTTP_SSL`, `CONSUL_HTTP_TOKEN`,
-    /// `CONSUL_HTTP_TOKEN_FILE`, `CONSUL_CACERT`, `CONSUL_CLIENT_CERT`, `CONSUL_CLIENT_KEY`. Empty ones count as unset.
+    /// `CONSUL_HTTP_TOKEN_FILE`, `CONSUL_CACERT`, `CONSUL_CLIENT_CERT`, `CONSUL_CLIENT_KEY`, `CONSUL_TLS_SERVER_NAME` and
+    /// `CONSUL_HTTP_SSL_VERIFY`. Empty ones count as unset.
     ///
     /// # Errors
-    /// [`Error::Setup`] when the address is not one, or the token's file cannot be read.
+    /// [`Error::Setup`] when the address is not one.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
         let file = |name: &str| set(name).map(PathBuf::from);
         let ssl = set("CONSUL_HTTP_SSL")
             .is_some_and(|value| matches!(value.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True"));
         let address = set("CONSUL_HTTP_ADDR").unwrap_or_else(|| Self::DEFAULT_ADDRESS.to_owned());
-        let token = match (set("CONSUL_HTTP_TOKEN"), set("CONSUL_HTTP_TOKEN_FILE")) {
-            (Some(token), _) => Some(token),
-            (None, Some(path)) => Some(
-                std::fs::read_to_string(&path)
-                    .map_err(|error| {
-                        Error::Setup(format!("the token's file {path} cannot be read: {error}"))
-                    })?
-                    .trim()
-                    .to_owned(),
-            ),
-            (None, None) => None,
-        };
+        let unverified = set("CONSUL_HTTP_SSL_VERIFY")
+            .is_some_and(|value| matches!(value.as_str(), "0" | "f" | "F" | "false" | "FALSE" | "False"));
         Ok(Self {
             address: parse_address(&address, ssl)?,
-            token: token.map(SecretString::from),
+            token: set("CONSUL_HTTP_TOKEN").map(SecretString::from),
+            token_file: file("CONSUL_HTTP_TOKEN_FILE"),
             tls: Tls {
                 ca_file: file("CONSUL_CACERT"),
-                cert_file: file("CONSUL_CLIENT_CERT"),
+                certificate_file: file("CONSUL_CLIENT_CERT"),
                 key_file: file("CONSUL_CLIENT_KEY"),
+                server_name: set("CONSUL_TLS_SERVER_NAME"),
+                skip_verify: unverified,
             },
         })
     }
@@ -124,11 +111,13 @@ mod tests {
     }
 
     #[test]
-    fn the_token_wins_over_its_file_and_is_not_shown() {
+    fn the_token_is_not_shown_and_a_missing_file_is_named() {
         let both = [("CONSUL_HTTP_TOKEN", "s3cret"), ("CONSUL_HTTP_TOKEN_FILE", "/nonexistent")];
         let read = config(&both).unwrap();
         assert_eq!(read.token.as_ref().unwrap().expose_secret(), "s3cret");
         assert!(!format!("{read:?}").contains("s3cret"));
-        assert!(matches!(config(&both[1..]), Err(Error::Setup(_))));
+        assert!(crate::Client::new(&read).is_ok(), "the token wins over its file");
+        let missing = crate::Client::new(&config(&both[1..]).unwrap()).unwrap_err();
+        assert!(missing.to_string().contains("/nonexistent"), "{missing}");
     }
 }

@@ -33,4 +33,15 @@ impl Client {
     pub fn new(config: &Config) -> Result<Self, Error> {
         Ok(Self { transport: Transport::new(config)? })
     }
+
+    /// What Consul makes of our credentials at present.
+    #[must_use]
+    pub fn access(&self) -> bivouac_access::Access {
+        self.transport.access()
+    }
+
+    /// Asks now and then when our token ends, for as long as it is polled, and shows it in [`Self::access`]'s metrics.
+    pub async fn watch_token(&self) {
+        self.transport.watch_token().await;
+    }
 }

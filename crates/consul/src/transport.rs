@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Certificate, Identity, Method, RequestBuilder, Response, StatusCode, redirect};
-use secrecy::{ExposeSecret, SecretString};
+use bivouac_access::{Access, CONSUL, Connection, Failure, Outcome, Token};
+use reqwest::{ClientBuilder, Method, RequestBuilder, Response, StatusCode, redirect};
 use serde::de::DeserializeOwned;
-use url::Url;
 
 use crate::{Config, Error};
 
@@ -18,14 +16,12 @@ pub(crate) const LIST_TIMEOUT: Duration = Duration::from_secs(30);
 /// What is shown of an error's body.
 const QUOTED_CHARS: usize = 500;
 
-const TOKEN: HeaderName = HeaderName::from_static("x-consul-token");
 const INDEX: &str = "x-consul-index";
 const FILTERED: &str = "x-consul-results-filtered-by-acls";
 
 #[derive(Debug, Clone)]
 pub(crate) struct Transport {
-    http: reqwest::Client,
-    base: Url,
+    connection: Connection,
 }
 
 /// A successful answer, or a 404: which of the two is "nothing there" depends on the call.
@@ -51,30 +47,24 @@ impl Answer {
 
 impl Transport {
     pub(crate) fn new(config: &Config) -> Result<Self, Error> {
-        let setup = |error: reqwest::Error| Error::Setup(error.without_url().to_string());
-        // reqwest is built without a TLS provider of its own; a second installation is refused and harmless.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let mut builder = reqwest::Client::builder()
-            .default_headers(headers(config.token.as_ref())?)
-            .user_agent(concat!("bivouac/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_keepalive(Duration::from_secs(15))
-            .redirect(redirect::Policy::none())
-            // An agent is close by; a proxy from the environment could not reach it.
-            .no_proxy();
-        if let Some(path) = &config.tls.ca_file {
-            let authorities = Certificate::from_pem_bundle(&read(path)?).map_err(setup)?;
-            builder = builder.tls_certs_only(authorities);
-        }
-        match (&config.tls.cert_file, &config.tls.key_file) {
-            (Some(cert), Some(key)) => {
-                let pem = [read(cert)?, b"\n".to_vec(), read(key)?].concat();
-                builder = builder.identity(Identity::from_pem(&pem).map_err(setup)?);
-            }
-            (None, None) => {}
-            _ => return Err(Error::Setup("a client certificate needs both its file and its key's".into())),
-        }
-        Ok(Self { http: builder.build().map_err(setup)?, base: config.address.clone() })
+        let Config { address, token, token_file, tls } = config.clone();
+        let connection = Connection::new(CONSUL, address, Token::of(token, token_file), tls, base);
+        Ok(Self { connection: connection.map_err(Error::Setup)? })
+    }
+
+    /// For calls that can be done without: their refusal is no news of our access.
+    pub(crate) fn optional(&self) -> Self {
+        Self { connection: self.connection.optional() }
+    }
+
+    /// What Consul makes of our credentials.
+    pub(crate) fn access(&self) -> Access {
+        self.connection.access()
+    }
+
+    /// Keeps the access's knowledge of the token's end current.
+    pub(crate) async fn watch_token(&self) {
+        self.connection.watch_expiry().await;
     }
 
     /// A request to `/v1/…`. Each segment is escaped.
@@ -84,52 +74,69 @@ impl Transport {
         segments: impl IntoIterator<Item = &'a str>,
         limit: Duration,
     ) -> RequestBuilder {
-        let mut url = self.base.clone();
-        // Only a URL without a host has no segments; such a one cannot be configured.
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().push("v1").extend(segments);
-        }
-        self.http.request(method, url).timeout(limit)
+        self.connection.request(method, segments).timeout(limit)
     }
 
     /// Sends it; 2xx and 404 are answers.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Answer, Error> {
-        let response = request.send().await.map_err(unavailable)?;
-        let status = response.status();
-        let answer = read_answer(response).await?;
-        if answer.found || status == StatusCode::NOT_FOUND {
-            Ok(answer)
-        } else {
-            Err(refusal(status, &answer.body))
-        }
+        let read = |response| accept(response, StatusCode::NOT_FOUND, nothing_hidden);
+        self.connection.call(request, read).await
     }
 
-    /// Sends it; 2xx and 409 are answers, of which the first is said to be `found`.
-    pub(crate) async fn send_conditional(&self, request: RequestBuilder) -> Result<Answer, Error> {
-        let response = request.send().await.map_err(unavailable)?;
-        let status = response.status();
-        let answer = read_answer(response).await?;
-        if answer.found || status == StatusCode::CONFLICT {
-            Ok(answer)
-        } else {
-            Err(refusal(status, &answer.body))
-        }
+    /// Sends it; 2xx and 409 are answers, of which the first is said to be `found`. What they mean is for `read` to say,
+    /// here rather than later: it may be a refusal of the token.
+    pub(crate) async fn send_conditional<T>(
+        &self,
+        request: RequestBuilder,
+        read: fn(Answer) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.connection.call(request, |response| accept(response, StatusCode::CONFLICT, read)).await
     }
 }
 
-fn headers(token: Option<&SecretString>) -> Result<HeaderMap, Error> {
-    let mut headers = HeaderMap::new();
-    if let Some(token) = token {
-        let mut value = HeaderValue::try_from(token.expose_secret())
-            .map_err(|_| Error::Setup("the token has characters that no header can carry".into()))?;
-        value.set_sensitive(true);
-        headers.insert(TOKEN, value);
-    }
-    Ok(headers)
+/// Reads an answer; of the statuses that are no success, one is an answer all the same.
+async fn accept<T>(
+    response: Response,
+    also: StatusCode,
+    read: fn(Answer) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let status = response.status();
+    let answer = read_answer(response).await?;
+    if answer.found || status == also { read(answer) } else { Err(refusal(status, &answer.body)) }
 }
 
-fn read(path: &std::path::Path) -> Result<Vec<u8>, Error> {
-    std::fs::read(path).map_err(|error| Error::Setup(format!("{} cannot be read: {error}", path.display())))
+/// Lists show only what the token may read. One that is empty because of that is a refusal, not the news that nothing is
+/// there. (To a call without any token Consul does not say that it left something out; where that matters, such a call
+/// is refused as a whole.)
+fn nothing_hidden(answer: Answer) -> Result<Answer, Error> {
+    let empty = !answer.found || matches!(answer.body.trim_ascii(), b"" | b"[]" | b"{}" | b"null");
+    if answer.filtered && empty {
+        return Err(Error::Denied("the token may read nothing of what it asks for".to_owned()));
+    }
+    Ok(answer)
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self::Unavailable(failure.text)
+    }
+}
+
+impl Outcome for Error {
+    fn denial(&self) -> Option<&str> {
+        if let Self::Denied(detail) = self { Some(detail) } else { None }
+    }
+}
+
+/// What is the same whatever the credentials are.
+fn base() -> ClientBuilder {
+    reqwest::Client::builder()
+        .user_agent(concat!("bivouac/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_keepalive(Duration::from_secs(15))
+        .redirect(redirect::Policy::none())
+        // An agent is close by; a proxy from the environment could not reach it.
+        .no_proxy()
 }
 
 async fn read_answer(response: Response) -> Result<Answer, Error> {
@@ -145,6 +152,9 @@ fn refusal(status: StatusCode, body: &[u8]) -> Error {
     let message = quoted(body);
     match status {
         StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => Error::Denied(message),
+        StatusCode::BAD_REQUEST if bivouac_access::is_plain_text_refusal(&message) => {
+            Error::Unavailable(bivouac_access::plain_text_refused(CONSUL))
+        }
         StatusCode::TOO_MANY_REQUESTS => Error::Unavailable(message),
         status if status.is_server_error() => Error::Unavailable(format!("status {status}: {message}")),
         status => Error::Invalid { status: status.as_u16(), message },
@@ -165,4 +175,21 @@ fn unavailable(error: reqwest::Error) -> Error {
 
 pub(crate) fn quoted(body: &[u8]) -> String {
     String::from_utf8_lossy(body).trim().chars().take(QUOTED_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_empty_or_emptied() {
+        let answer = |found, filtered, body: &str| {
+            nothing_hidden(Answer { found, index: 1, filtered, body: body.into() })
+        };
+        assert!(answer(true, false, "[]\n").is_ok() && answer(false, false, "").is_ok());
+        assert!(answer(true, true, "[{}]").is_ok(), "what is shown may be believed");
+        for (found, body) in [(true, "[]\n"), (false, ""), (true, "null")] {
+            assert!(matches!(answer(found, true, body), Err(Error::Denied(_))), "{body:?}");
+        }
+    }
 }

@@ -157,7 +157,7 @@ impl Client {
             // Consul answers a transaction of checks alone like a read.
             .query(&[("consistent", "")])
             .json(&wire);
-        outcome(&self.transport.send_conditional(request).await?)
+        self.transport.send_conditional(request, |answer| outcome(&answer)).await
     }
 }
 

@@ -49,7 +49,7 @@ fn describe(payload: &Payload) -> String {
             )
         }
         Payload::Evaluation(evaluation) => {
-            format!("evaluation of {} {} {:?}", evaluation.job_id, evaluation.status, evaluation.shortage())
+            format!("evaluation of {} {} {:?}", evaluation.job_id, evaluation.status, evaluation.shortage(&Default::default()))
         }
     }
 }

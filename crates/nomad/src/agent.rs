@@ -49,8 +49,8 @@ impl Client {
     /// # Errors
     /// [`Error::Denied`] without that capability.
     pub async fn agent(&self) -> Result<Agent, Error> {
-        let answer: SelfAnswer =
-            self.transport.value(self.transport.call(Method::GET, &["agent", "self"])).await?;
+        let transport = self.transport.optional();
+        let answer: SelfAnswer = transport.value(transport.call(Method::GET, &["agent", "self"])).await?;
         Ok(Agent { version: answer.config.version.version, region: answer.config.region })
     }
 

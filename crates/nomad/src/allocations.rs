@@ -66,9 +66,27 @@ pub struct Allocation {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct DesiredTransition {
-    /// Leave the node: it is drained.
+    /// Leave the node: it is drained, or somebody stopped this allocation by hand.
     #[serde(deserialize_with = "nullable")]
     pub migrate: bool,
+    /// Only `nomad alloc stop` sets it (since 1.11).
+    #[serde(deserialize_with = "nullable")]
+    pub reschedule: bool,
+    /// A stop by hand says something here, be it yes or no; so does a stop of the whole job that asks for haste.
+    pub no_shutdown_delay: Option<bool>,
+    /// Only the drain of a batch job's allocation sets it (since 1.11).
+    #[serde(deserialize_with = "nullable")]
+    pub migrate_disable_placement: bool,
+}
+
+impl DesiredTransition {
+    /// Whether it is the allocation that somebody wants to be gone, rather than its node that is drained. Before 1.11 a
+    /// drain asked for nothing but `migrate`.
+    #[must_use]
+    pub fn is_by_hand(&self) -> bool {
+        let marked = self.reschedule || self.no_shutdown_delay.is_some();
+        self.migrate && marked && !self.migrate_disable_placement
+    }
 }
 
 /// What an allocation was given.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 use url::Url;
 
+pub use bivouac_access::Tls;
+
 /// How to reach Nomad. Reading `NOMAD_*` variables is the caller's business.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -12,9 +14,11 @@ pub struct Config {
     pub address: Url,
     /// ACL token, sent as `X-Nomad-Token`.
     pub token: Option<SecretString>,
+    /// File with the ACL token, if none is given; read again when it changes. A task's workload identity is such a file.
+    pub token_file: Option<PathBuf>,
     /// Region to forward calls to; the agent's own by default.
     pub region: Option<String>,
-    /// Used for `https` addresses only.
+    /// Used for `https` addresses only. Without a file of authorities the system's are trusted.
     pub tls: Tls,
 }
 
@@ -22,19 +26,6 @@ impl Config {
     /// Plain access to `address`, without a token.
     #[must_use]
     pub fn new(address: Url) -> Self {
-        Self { address, token: None, region: None, tls: Tls::default() }
+        Self { address, token: None, token_file: None, region: None, tls: Tls::default() }
     }
-}
-
-/// Certificates. Without a CA file the system's roots are trusted.
-#[derive(Debug, Clone, Default)]
-pub struct Tls {
-    /// PEM file with the authorities that are trusted instead of the system's.
-    pub ca_file: Option<PathBuf>,
-    /// PEM file with our certificate, where Nomad verifies its clients (`verify_https_client`).
-    pub certificate_file: Option<PathBuf>,
-    /// PEM file with that certificate's key.
-    pub key_file: Option<PathBuf>,
-    /// Accepts any certificate. Whoever is in between can then read the token.
-    pub skip_verify: bool,
 }

@@ -1,6 +1,6 @@
 //! Evaluations: what the scheduler made of a job, above all when it found no room.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use reqwest::Method;
 use serde::Deserialize;
@@ -60,11 +60,13 @@ pub struct PlacementFailure {
 }
 
 impl Evaluation {
-    /// Why the job waits, or found no place, for people: "memory exhausted on 2 nodes". `None` if nothing is wrong.
+    /// Why the job waits, or found no place, and what to do, for people: "memory exhausted on 2 nodes: …". `None` if
+    /// nothing is wrong. `drivers` are those of the job's tasks, as far as they are known: Nomad does not say which one
+    /// is missing.
     #[must_use]
-    pub fn shortage(&self) -> Option<String> {
+    pub fn shortage(&self, drivers: &BTreeSet<String>) -> Option<String> {
         if let Some(failure) = self.failed_groups.values().next() {
-            return Some(failure.to_string());
+            return Some(failure.describe(drivers));
         }
         let description = || match self.status_description.as_str() {
             "" => format!("the evaluation is {}", self.status),
@@ -74,23 +76,61 @@ impl Evaluation {
     }
 }
 
-impl std::fmt::Display for PlacementFailure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut parts = Vec::new();
-        for (dimension, count) in &self.dimension_exhausted {
-            parts.push(format!("{dimension} exhausted on {}", nodes(*count)));
-        }
-        for quota in &self.quota_exhausted {
-            parts.push(format!("quota exhausted: {quota}"));
-        }
-        for (constraint, count) in &self.constraint_filtered {
-            parts.push(format!("\"{constraint}\" is not met by {}", nodes(*count)));
-        }
-        match (parts.is_empty(), self.nodes_in_pool) {
-            (true, 0) if !self.node_pool.is_empty() => write!(f, "no node in pool \"{}\"", self.node_pool),
-            (true, _) if self.nodes_evaluated == 0 => write!(f, "no node is eligible"),
-            (true, _) => write!(f, "no node has room"),
-            _ => f.write_str(&parts.join(", ")),
+impl PlacementFailure {
+    fn describe(&self, drivers: &BTreeSet<String>) -> String {
+        let parts: Vec<_> = self.exhausted().into_iter().chain(self.unfit(drivers)).collect();
+        if parts.is_empty() { self.nowhere() } else { parts.join("; ") }
+    }
+
+    /// What would do, were there more of it.
+    fn exhausted(&self) -> Vec<String> {
+        let dimensions: Vec<_> = self
+            .dimension_exhausted
+            .iter()
+            .map(|(dimension, count)| format!("{dimension} exhausted on {}", nodes(*count)))
+            .collect();
+        let room = (!dimensions.is_empty()).then(|| {
+            format!("{}: add nodes, wait for others to end, or ask for less", dimensions.join(", "))
+        });
+        let quotas = self.quota_exhausted.iter().map(|quota| {
+            format!("quota exhausted: {quota}: raise the namespace's quota, or wait for others to end")
+        });
+        room.into_iter().chain(quotas).collect()
+    }
+
+    /// What no amount of room would mend.
+    fn unfit(&self, drivers: &BTreeSet<String>) -> Vec<String> {
+        let named: Vec<_> = drivers.iter().map(|driver| format!("\"{driver}\"")).collect();
+        let drivers = if named.is_empty() { String::new() } else { format!(" ({})", named.join(", ")) };
+        let told = |(constraint, count): (&String, &u64)| match constraint.as_str() {
+            "missing drivers" => format!(
+                "the job's task driver{drivers} is missing, disabled or unhealthy on {}: enable it in the client's \
+                 configuration, or use another one",
+                nodes(*count)
+            ),
+            // All that is left of the reason where preemption is on: the scheduler then looks twice.
+            "computed class ineligible" => format!(
+                "{} not fit for the job: its task driver{drivers}, its network mode or one of its constraints is not \
+                 met there",
+                if *count == 1 { "1 node is".to_owned() } else { format!("{count} nodes are") }
+            ),
+            "missing network" => format!(
+                "the job's network mode is missing on {}: a bridge needs the CNI plugins there",
+                nodes(*count)
+            ),
+            other => format!("\"{other}\" is not met by {}: mend the job, or the nodes", nodes(*count)),
+        };
+        self.constraint_filtered.iter().map(told).collect()
+    }
+
+    fn nowhere(&self) -> String {
+        match (self.nodes_evaluated, self.node_pool.as_str()) {
+            (0, "") => "no node is eligible: add one, or end its drain".to_owned(),
+            (0, pool) => format!(
+                "no eligible node in node pool \"{pool}\" and the job's datacenters: add one, end its drain, or mend the \
+                 job's node_pool and datacenters"
+            ),
+            _ => "no node has room: add nodes, or ask for less".to_owned(),
         }
     }
 }

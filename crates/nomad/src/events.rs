@@ -89,7 +89,7 @@ impl Client {
                 heard: Instant::now(),
             };
             stream.read_frame().await?;
-            Ok(stream)
+            Ok::<_, Error>(stream)
         };
         let mut stream = timeout(OPENING, opening).await.map_err(|_| {
             Error::Unavailable("the event stream does not begin; may the token read jobs?".into())

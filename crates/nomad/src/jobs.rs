@@ -25,6 +25,9 @@ pub struct Job {
     /// Whether somebody asked it to stop.
     #[serde(deserialize_with = "nullable")]
     pub stop: bool,
+    /// Its groups; lists leave them out.
+    #[serde(deserialize_with = "nullable")]
+    pub task_groups: Vec<TaskGroup>,
     /// `pending`, `running` or `dead` (all allocations and evaluations are over).
     #[serde(deserialize_with = "nullable")]
     pub status: String,
@@ -37,6 +40,57 @@ pub struct Job {
     /// Raft index of the last registration or stop.
     #[serde(deserialize_with = "nullable")]
     pub job_modify_index: u64,
+}
+
+/// What can be read of a group.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct TaskGroup {
+    /// Its tasks.
+    #[serde(deserialize_with = "nullable")]
+    pub tasks: Vec<Task>,
+}
+
+/// What can be read of a task.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Task {
+    /// What runs it: `docker`, `raw_exec`, …
+    #[serde(deserialize_with = "nullable")]
+    pub driver: String,
+}
+
+/// How many allocations of a job there were, by what was last said of each. What a client reported of one is still
+/// counted when the servers have forgotten the allocation itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Summary {
+    /// By group.
+    #[serde(rename = "Summary", deserialize_with = "nullable")]
+    pub groups: BTreeMap<String, GroupSummary>,
+}
+
+/// The allocations of one group, counted by their client's status.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+#[allow(missing_docs, reason = "Nomad's own words")]
+pub struct GroupSummary {
+    pub starting: u64,
+    pub running: u64,
+    pub complete: u64,
+    pub failed: u64,
+    pub lost: u64,
+    pub unknown: u64,
+}
+
+impl Summary {
+    /// Whether there were allocations, and each of them was reported complete or failed by its own client.
+    #[must_use]
+    pub fn is_all_over(&self) -> bool {
+        let over = |group: &GroupSummary| group.complete + group.failed;
+        let open = |group: &GroupSummary| group.starting + group.running + group.lost + group.unknown;
+        self.groups.values().map(over).sum::<u64>() > 0 && self.groups.values().map(open).sum::<u64>() == 0
+    }
 }
 
 /// What came of a registration that may only create.
@@ -111,13 +165,20 @@ struct Evaluated {
 
 impl Client {
     /// Turns HCL into Nomad's JSON, with HCL2 `variable` blocks filled in. Nomad ignores variables that the file does
-    /// not declare.
+    /// not declare. The namespace is one in which the token may parse jobs; the job itself may be in another.
     ///
     /// # Errors
     /// [`Error::Invalid`] with file position, if the text is not a job.
-    pub async fn parse(&self, hcl: &str, variables: &BTreeMap<String, String>) -> Result<Value, Error> {
+    pub async fn parse(
+        &self,
+        hcl: &str,
+        variables: &BTreeMap<String, String>,
+        namespace: &str,
+    ) -> Result<Value, Error> {
         let body = ParseRequest { job_hcl: hcl, variables: assignments(variables), canonicalize: false };
-        self.transport.value(self.transport.call(Method::POST, &["jobs", "parse"]).json(&body)).await
+        let request =
+            self.transport.call(Method::POST, &["jobs", "parse"]).query(&[("namespace", namespace)]);
+        self.transport.value(request.json(&body)).await
     }
 
     /// What Nomad would say to this job. Drivers' own configuration is not looked at.
@@ -125,9 +186,14 @@ impl Client {
     /// # Errors
     /// Only if there is no answer, or the token is refused.
     pub async fn validate(&self, job: &Value, namespace: &str) -> Result<Validation, Error> {
+        // Of all calls this one goes by the job's own namespace alone, and takes none for `default`.
+        let mut job = job.clone();
+        if let Some(fields) = job.as_object_mut() {
+            fields.insert("Namespace".to_owned(), namespace.into());
+        }
         let request =
             self.transport.call(Method::POST, &["validate", "job"]).query(&[("namespace", namespace)]);
-        self.transport.value(request.json(&ValidateRequest { job })).await
+        self.transport.optional().value(request.json(&ValidateRequest { job: &job })).await
     }
 
     /// Registers a job unless one with its id exists.
@@ -155,6 +221,19 @@ impl Client {
         let request = self.transport.call(Method::GET, &["job", id]).query(&[("namespace", namespace)]);
         match self.transport.value(request).await {
             Ok(job) => Ok(Some(job)),
+            Err(Error::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// How a job's allocations fared, consistently, also those that the servers have forgotten. `None`: no such job.
+    ///
+    /// # Errors
+    /// If there is no answer, or the token is refused.
+    pub async fn job_summary(&self, id: &str, namespace: &str) -> Result<Option<Summary>, Error> {
+        let request = self.transport.call(Method::GET, &["job", id, "summary"]);
+        match self.transport.value(request.query(&[("namespace", namespace)])).await {
+            Ok(summary) => Ok(Some(summary)),
             Err(Error::NotFound(_)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -225,6 +304,23 @@ fn assignments(variables: &BTreeMap<String, String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_job_is_over_only_by_its_clients_words() {
+        let summary = |group| Summary { groups: BTreeMap::from([("g".to_owned(), group)]) };
+        let over = GroupSummary { complete: 1, ..GroupSummary::default() };
+        assert!(summary(over).is_all_over());
+        assert!(summary(GroupSummary { failed: 2, ..over }).is_all_over());
+        for open in [
+            GroupSummary { unknown: 1, ..over },
+            GroupSummary { lost: 1, ..over },
+            GroupSummary { starting: 1, ..over },
+            GroupSummary { running: 1, ..over },
+            GroupSummary::default(),
+        ] {
+            assert!(!summary(open).is_all_over(), "{open:?}");
+        }
+    }
 
     #[test]
     fn values_of_variables_are_literals() {

@@ -8,6 +8,7 @@ mod error;
 mod evaluations;
 mod events;
 mod jobs;
+mod logs;
 mod transport;
 
 pub use agent::Agent;
@@ -18,7 +19,8 @@ pub use config::{Config, Tls};
 pub use error::Error;
 pub use evaluations::{Evaluation, PlacementFailure};
 pub use events::{Continuity, Cursor, Event, EventStream, Payload, Topic};
-pub use jobs::{Job, Registration, Stop, Validation};
+pub use jobs::{GroupSummary, Job, Registration, Stop, Summary, Task, TaskGroup, Validation};
+pub use logs::{LogChunk, LogKind, LogRequest, LogStream, Logs};
 
 use transport::Transport;
 
@@ -45,5 +47,16 @@ impl Client {
     /// [`Error::Setup`] if the address is not an http or https one, or a certificate file cannot be used.
     pub fn new(config: Config) -> Result<Self, Error> {
         Ok(Self { transport: Transport::new(config)? })
+    }
+
+    /// What Nomad makes of our credentials at present.
+    #[must_use]
+    pub fn access(&self) -> bivouac_access::Access {
+        self.transport.access()
+    }
+
+    /// Asks now and then when our token ends, for as long as it is polled, and shows it in [`Self::access`]'s metrics.
+    pub async fn watch_token(&self) {
+        self.transport.watch_token().await;
     }
 }

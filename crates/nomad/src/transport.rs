@@ -1,17 +1,14 @@
 //! One HTTP exchange: address, token, time limits, and how an answer or a refusal is read.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Certificate, Identity, Method, RequestBuilder, Response, redirect};
-use secrecy::ExposeSecret;
+use bivouac_access::{Access, Connection, Failure, NOMAD, Outcome, Token};
+use reqwest::{ClientBuilder, Method, RequestBuilder, Response, StatusCode, redirect};
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
-use url::Url;
 
-use crate::{Config, Error, Listed, Tls};
+use crate::{Config, Error, Listed};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// For calls that one transaction or one look-up answers.
@@ -24,14 +21,12 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 /// an address, and the event stream takes one each.
 const CALLS_AT_A_TIME: usize = 40;
 
-const TOKEN_HEADER: HeaderName = HeaderName::from_static("x-nomad-token");
 const NEXT_TOKEN_HEADER: &str = "x-nomad-nexttoken";
 const INDEX_HEADER: &str = "x-nomad-index";
 
 #[derive(Debug, Clone)]
 pub(crate) struct Transport {
-    http: reqwest::Client,
-    base: Url,
+    connection: Connection,
     region: Option<String>,
     slots: Arc<Semaphore>,
 }
@@ -45,33 +40,28 @@ pub(crate) struct Answer<T> {
 
 impl Transport {
     pub(crate) fn new(config: Config) -> Result<Self, Error> {
-        let Config { address, token, region, tls } = config;
+        let Config { address, token, token_file, region, tls } = config;
         if !matches!(address.scheme(), "http" | "https") || address.cannot_be_a_base() {
             return Err(Error::Setup(format!("{address} is not an http:// or https:// address of Nomad")));
         }
-        // The HTTP client has no TLS provider of its own and panics without one; a second installation is refused
-        // and harmless.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let mut headers = HeaderMap::new();
-        if let Some(token) = token {
-            let mut value = HeaderValue::try_from(token.expose_secret())
-                .map_err(|_| Error::Setup("Nomad's token has characters that no header can carry".into()))?;
-            value.set_sensitive(true);
-            headers.insert(TOKEN_HEADER, value);
-        }
-        let builder = reqwest::Client::builder()
-            .default_headers(headers)
-            .user_agent(concat!("bivouac/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .tcp_keepalive(KEEPALIVE)
-            .tcp_keepalive_interval(KEEPALIVE)
-            .tcp_keepalive_retries(3);
-        let builder =
-            if address.scheme() == "https" { secured(builder, &tls)? } else { builder.tls_certs_only([]) };
-        let http = builder.build().map_err(|error| Error::Setup(crate::error::causes(&error)))?;
-        Ok(Self { http, base: address, region, slots: Arc::new(Semaphore::new(CALLS_AT_A_TIME)) })
+        let connection = Connection::new(NOMAD, address, Token::of(token, token_file), tls, base);
+        let connection = connection.map_err(Error::Setup)?;
+        Ok(Self { connection, region, slots: Arc::new(Semaphore::new(CALLS_AT_A_TIME)) })
+    }
+
+    /// For calls that can be done without: their refusal is no news of our access.
+    pub(crate) fn optional(&self) -> Self {
+        Self { connection: self.connection.optional(), ..self.clone() }
+    }
+
+    /// What Nomad makes of our credentials.
+    pub(crate) fn access(&self) -> Access {
+        self.connection.access()
+    }
+
+    /// Keeps the access's knowledge of the token's end current.
+    pub(crate) async fn watch_token(&self) {
+        self.connection.watch_expiry().await;
     }
 
     /// A call to `/v1/<segments>`. Each segment is escaped.
@@ -81,11 +71,7 @@ impl Transport {
 
     /// A call whose answer never ends.
     pub(crate) fn lasting_call(&self, method: Method, segments: &[&str]) -> RequestBuilder {
-        let mut url = self.base.clone();
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().push("v1").extend(segments);
-        }
-        let request = self.http.request(method, url);
+        let request = self.connection.request(method, segments.iter().copied());
         match &self.region {
             Some(region) => request.query(&[("region", region)]),
             None => request,
@@ -147,46 +133,48 @@ impl Transport {
 
     /// The head of a successful answer; a refusal is read to its end.
     pub(crate) async fn open(&self, request: RequestBuilder) -> Result<Response, Error> {
-        let response = request.send().await.map_err(Error::wire)?;
-        let status = response.status();
-        if status.is_success() {
-            return Ok(response);
-        }
-        Err(Error::refusal(status, &response.text().await.unwrap_or_default()))
+        self.connection.call(request, accepted).await
     }
+}
+
+async fn accepted(response: Response) -> Result<Response, Error> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let body = response.text().await.unwrap_or_default();
+    if status == StatusCode::BAD_REQUEST && bivouac_access::is_plain_text_refusal(&body) {
+        return Err(Error::Unavailable(bivouac_access::plain_text_refused(NOMAD)));
+    }
+    Err(Error::refusal(status, &body))
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self::Unavailable(failure.text)
+    }
+}
+
+impl Outcome for Error {
+    fn denial(&self) -> Option<&str> {
+        if let Self::Denied(detail) = self { Some(detail) } else { None }
+    }
+}
+
+/// What is the same whatever the credentials are.
+fn base() -> ClientBuilder {
+    reqwest::Client::builder()
+        // The token is for Nomad alone: never for a proxy that the environment names.
+        .no_proxy()
+        .user_agent(concat!("bivouac/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .tcp_keepalive(KEEPALIVE)
+        .tcp_keepalive_interval(KEEPALIVE)
+        .tcp_keepalive_retries(3)
 }
 
 fn header(response: &Response, name: &str) -> Option<String> {
     response.headers().get(name)?.to_str().ok().filter(|text| !text.is_empty()).map(str::to_owned)
-}
-
-fn secured(mut builder: reqwest::ClientBuilder, tls: &Tls) -> Result<reqwest::ClientBuilder, Error> {
-    if let Some(path) = &tls.ca_file {
-        let roots = Certificate::from_pem_bundle(&read(path)?).map_err(|error| unusable(path, &error))?;
-        builder = builder.tls_certs_only(roots);
-    }
-    match (&tls.certificate_file, &tls.key_file) {
-        (Some(certificate), Some(key)) => {
-            let mut pem = read(certificate)?;
-            pem.push(b'\n');
-            pem.extend(read(key)?);
-            let identity = Identity::from_pem(&pem).map_err(|error| unusable(certificate, &error))?;
-            builder = builder.identity(identity);
-        }
-        (None, None) => {}
-        _ => {
-            return Err(Error::Setup(
-                "a client certificate for Nomad needs both its file and its key's".into(),
-            ));
-        }
-    }
-    Ok(builder.tls_danger_accept_invalid_certs(tls.skip_verify))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    std::fs::read(path).map_err(|error| Error::Setup(format!("{} cannot be read: {error}", path.display())))
-}
-
-fn unusable(path: &Path, error: &reqwest::Error) -> Error {
-    Error::Setup(format!("{} is not usable: {}", path.display(), crate::error::causes(error)))
 }

@@ -1,5 +1,7 @@
 //! What a real agent sent (see `record.sh`) is read as it was meant.
 
+use std::collections::BTreeSet;
+
 use bivouac_nomad::{Allocation, Evaluation, Job};
 
 macro_rules! recorded {
@@ -68,7 +70,9 @@ fn the_ends_of_allocations_are_read() {
 fn a_shortage_reads_as_a_sentence() {
     let evaluations: Vec<Evaluation> = recorded!("evaluations");
     let blocked = evaluations.iter().find(|evaluation| evaluation.status == "blocked").unwrap();
-    assert_eq!(blocked.shortage().as_deref(), Some("memory exhausted on 1 node"));
+    let drivers = BTreeSet::default();
+    let shortage = blocked.shortage(&drivers).unwrap();
+    assert!(shortage.starts_with("memory exhausted on 1 node: add nodes"), "{shortage}");
     let placed = Evaluation { status: "complete".into(), ..Evaluation::default() };
-    assert_eq!(placed.shortage(), None);
+    assert_eq!(placed.shortage(&drivers), None);
 }
