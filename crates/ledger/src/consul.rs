@@ -4,15 +4,18 @@ use std::time::Duration;
 
 use bivouac_consul::{Behavior, Client, Outcome, Pair, SessionDefinition, TxnOp, Written};
 use bivouac_protocol::Nonce;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
-use crate::{Entry, Error, Index, Ledger, LockSession, Op, Transaction};
+use crate::{Access, Entry, Error, Index, Ledger, LockSession, Op, Transaction};
 
 /// Consul permits no session a shorter life than this.
 const SHORTEST_TTL: Duration = Duration::from_secs(10);
 /// Longest blocking read. After Consul was restored from an older snapshot, one from a newer index is not answered
 /// before its time is up.
 const LONGEST_ROUND: Duration = Duration::from_secs(60);
+
+/// Whoever was let go without news is not back at once.
+const LET_GO_PAUSE: Duration = Duration::from_millis(200);
 
 /// A ledger below one prefix of Consul's KV store.
 #[derive(Debug, Clone)]
@@ -106,9 +109,16 @@ impl Ledger for ConsulLedger {
         let mut beyond = index;
         loop {
             let round = deadline.saturating_duration_since(Instant::now()).min(LONGEST_ROUND);
+            let asked = Instant::now();
             let watched = self.client.get_blocking(&key, beyond, round).await.map_err(failed)?;
             let now = watched.pair.as_ref().map_or(0, |pair| pair.modify_index);
             if now != index || Instant::now() >= deadline {
+                return Ok(watched.pair.map(|pair| self.entry(pair)));
+            }
+            if asked.elapsed() < round {
+                // Before its time, and nothing has changed: so Consul lets go of all who wait when it is restored from
+                // a snapshot, and whoever waits may have something to read again.
+                sleep(LET_GO_PAUSE).await;
                 return Ok(watched.pair.map(|pair| self.entry(pair)));
             }
             // An answer without news. A query index may run ahead of the key's; one that fell back starts over.
@@ -146,6 +156,10 @@ impl Ledger for ConsulLedger {
                 Err(Error::Unavailable("Consul applied a transaction that contradicts itself".to_owned()))
             }
         }
+    }
+
+    fn access(&self) -> Option<Access> {
+        Some(self.client.access())
     }
 }
 

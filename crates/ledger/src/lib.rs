@@ -8,12 +8,17 @@
 pub mod conformance;
 pub mod consul;
 pub mod directory;
+pub mod installation;
 pub mod leader;
+pub mod measured;
 pub mod members;
 pub mod memory;
 pub mod records;
+pub mod tokens;
 
 use std::time::Duration;
+
+pub use bivouac_access::Access;
 
 /// A position in the ledger's history: rises with every write that changes something.
 pub type Index = u64;
@@ -130,7 +135,7 @@ pub trait Ledger: Send + Sync + 'static {
     async fn transact(&self, ops: Vec<Op>) -> Result<Transaction, Error>;
 
     /// Waits until the key's index differs from `index` (0: answers at once), at most `wait`; returns the key as it is
-    /// then.
+    /// then. An answer before that time without a change is a hint that the ledger was restored from a snapshot.
     async fn watch(&self, key: &str, index: Index, wait: Duration) -> Result<Option<Entry>, Error>;
 
     /// Opens a lock session that ends `ttl` after its last renewal (Consul: up to twice that). Locks are free at once
@@ -145,4 +150,9 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Whether it still lives.
     async fn session_lives(&self, session: &LockSession) -> Result<bool, Error>;
+
+    /// What the store makes of our credentials, where it asks for any.
+    fn access(&self) -> Option<Access> {
+        None
+    }
 }

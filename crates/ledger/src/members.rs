@@ -35,6 +35,12 @@ impl Members {
         Self { ledger }
     }
 
+    /// What the ledger makes of our credentials, where it asks for any.
+    #[must_use]
+    pub fn access(&self) -> Option<crate::Access> {
+        self.ledger.access()
+    }
+
     /// A consistent read. `None`: no proxy has ever joined, or the read is not to be believed; nothing may be
     /// concluded from it.
     ///
@@ -110,6 +116,26 @@ impl Members {
         let put = Op::Put { value: encode(&key, &member)?, key, index: entry.index };
         // Refused: it was changed meanwhile, or is gone; either says as much as this would have.
         self.ledger.transact(vec![put]).await.map(drop)
+    }
+
+    /// Tells a member to drain, by its own document: it watches that, whichever replicas it hears. `None`: no such member.
+    ///
+    /// # Errors
+    /// When the ledger does not answer. Telling it again is safe.
+    pub async fn drain(&self, boot: &BootId, now: Timestamp) -> Result<Option<Member>, Error> {
+        let key = key(boot);
+        loop {
+            let Some(entry) = self.ledger.read(&key).await? else { return Ok(None) };
+            let member = decode::<Member>(&entry)?.value;
+            if member.draining_since.is_some() {
+                return Ok(Some(member));
+            }
+            let member = Member { draining_since: Some(now), ..member };
+            let put = Op::Put { value: encode(&key, &member)?, key: key.clone(), index: entry.index };
+            if let Transaction::Applied(_) = self.ledger.transact(vec![put]).await? {
+                return Ok(Some(member));
+            }
+        }
     }
 
     /// Removes a member by one of the rules. `false` when it was none.

@@ -18,6 +18,10 @@ pub struct MemoryLedger {
     changed: watch::Sender<Index>,
 }
 
+/// What a [`MemoryLedger`] held at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot(BTreeMap<String, Stored>);
+
 #[derive(Debug, Default)]
 struct State {
     index: Index,
@@ -57,6 +61,21 @@ impl MemoryLedger {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// All keys as they are now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot(self.with(|state| state.keys.clone()))
+    }
+
+    /// Brings back all keys as they were, with the indices that they had, as `consul snapshot restore` does. Whatever is
+    /// written from then on has higher indices than anything before.
+    pub fn restore(&self, snapshot: Snapshot) {
+        self.with(|state| {
+            state.index += 1;
+            state.keys = snapshot.0;
+        });
     }
 
     /// Every look at the state goes through here, so that a session is over when its time is, although nothing runs

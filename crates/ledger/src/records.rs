@@ -9,7 +9,10 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub use transition::{Claim, Transition, bumped, claimed, ended, pinned, ready, stopping, touched};
+pub use transition::{
+    Claim, MAX_LEASES, Transition, abandoned, bumped, claimed, ended, leased, pinned, ready, released,
+    stopping, touched,
+};
 
 use crate::leader;
 use crate::members;
@@ -147,20 +150,27 @@ impl Records {
         }
     }
 
-    /// Writes a record that was lost, as its job tells it. `None` when there is one after all, or when its generation was
-    /// purged.
+    /// Writes a record that was lost, as its job tells it, in the place of `behind`: what an older snapshot of the ledger
+    /// has brought back, if it has. Returns the record as it is now; `None` when the run's generation was purged.
     ///
     /// # Errors
     /// When the ledger does not answer.
-    pub async fn recreate(&self, id: &SessionId, record: Record) -> Result<Option<Versioned<Record>>, Error> {
+    pub async fn recreate(
+        &self,
+        id: &SessionId,
+        behind: Option<&Versioned<Record>>,
+        record: Record,
+    ) -> Result<Option<Versioned<Record>>, Error> {
         let (floor, floor_index) = self.floor().await?;
         if record.generation <= floor {
-            return Ok(None);
+            return self.read(id).await;
         }
+        let revision = behind.map_or(record.revision, |behind| behind.value.revision + 1);
+        let record = Record { revision, ..record };
         let key = key(id);
         let value = encode(&key, &record)?;
         let ops = vec![
-            Op::Put { key, value, index: 0 },
+            Op::Put { key, value, index: behind.map_or(0, |behind| behind.index) },
             Op::Check { key: FLOOR_KEY.to_owned(), index: floor_index },
         ];
         match self.ledger.transact(ops).await? {
@@ -256,7 +266,11 @@ impl Records {
         }
     }
 
-    async fn raise_floor(&self, generation: Generation) -> Result<(), Error> {
+    /// No generation up to this one is ever claimed again, by any session.
+    ///
+    /// # Errors
+    /// When the ledger does not answer.
+    pub async fn raise_floor(&self, generation: Generation) -> Result<(), Error> {
         loop {
             let (floor, index) = self.floor().await?;
             if floor >= generation {
@@ -271,3 +285,6 @@ impl Records {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

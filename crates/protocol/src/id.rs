@@ -113,6 +113,27 @@ name!(
     is_short_token
 );
 name!(
+    /// The name of a lease: who asks for a session to be kept alive, or why.
+    LeaseName,
+    "lease name",
+    "must be 1 to 64 characters, begin with a letter or digit and go on with letters, digits or any of . _ -",
+    is_lease_name
+);
+name!(
+    /// What a caller sends to make an un-keyed spawn safe to repeat.
+    IdempotencyKey,
+    "idempotency key",
+    "must be 1 to 255 visible ASCII characters",
+    is_idempotency_key
+);
+name!(
+    /// The name of an API token: it stands in the token's text, in its document's key and in what it has spawned.
+    TokenName,
+    "token name",
+    "must be a DNS label: 1 to 63 of a-z, 0-9 and inner hyphens",
+    is_dns_label
+);
+name!(
     /// Tells two claims of the same generation apart, should an id ever be claimed twice.
     Nonce,
     "nonce",
@@ -147,6 +168,16 @@ fn is_port_label(text: &str) -> bool {
         && text != "xn"
 }
 
+fn is_lease_name(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        && text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+}
+
+fn is_idempotency_key(text: &str) -> bool {
+    (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
 fn is_short_token(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }
@@ -175,6 +206,19 @@ impl SessionId {
     #[must_use]
     pub fn keyed(secret: &SecretString, namespace: &Namespace, key: &Key) -> Self {
         let digest = keyed_digest(secret, &["key", namespace.as_str(), key.as_str()]);
+        Self(base32_lower(&digest)[..Self::LENGTH].into())
+    }
+
+    /// The id of an un-keyed session that was spawned with an idempotency key: the same for each repetition by the same
+    /// caller (the name of its token), and another one for anybody else.
+    #[must_use]
+    pub fn idempotent(
+        secret: &SecretString,
+        caller: &str,
+        namespace: &Namespace,
+        key: &IdempotencyKey,
+    ) -> Self {
+        let digest = keyed_digest(secret, &["idem", caller, namespace.as_str(), key.as_str()]);
         Self(base32_lower(&digest)[..Self::LENGTH].into())
     }
 
@@ -294,6 +338,34 @@ mod tests {
         assert_eq!(id, SessionId::keyed(&secret("s"), &a, &key));
         assert_ne!(id, SessionId::keyed(&secret("s"), &b, &key));
         assert_ne!(id, SessionId::keyed(&secret("t"), &a, &key));
+    }
+
+    #[test]
+    fn an_idempotency_key_leads_to_one_id_for_each_caller_and_namespace() {
+        let (a, b): (Namespace, Namespace) = ("a".parse().unwrap(), "b".parse().unwrap());
+        let key: IdempotencyKey = "order-42".parse().unwrap();
+        let id = SessionId::idempotent(&secret("s"), "ci", &a, &key);
+        assert_eq!(id, SessionId::idempotent(&secret("s"), "ci", &a, &key));
+        assert_ne!(id, SessionId::idempotent(&secret("s"), "cd", &a, &key));
+        assert_ne!(id, SessionId::idempotent(&secret("s"), "ci", &b, &key));
+        assert_ne!(id, SessionId::keyed(&secret("s"), &a, &"order-42".parse().unwrap()));
+    }
+
+    #[test]
+    fn names_of_leases_and_idempotency_keys_have_a_form() {
+        let long = "k".repeat(65);
+        for name in ["", "-a", ".", "a/b", "a b", "a\n", "\u{e9}", "${x}", long.as_str()] {
+            assert!(name.parse::<LeaseName>().is_err(), "{name:?} must be refused");
+        }
+        for name in ["deploy", "A.b_c-d", &"k".repeat(64)] {
+            assert!(name.parse::<LeaseName>().is_ok(), "{name:?} must be accepted");
+        }
+        for key in ["", "a b", "a\tb", "\u{e9}", &"k".repeat(256)] {
+            assert!(key.parse::<IdempotencyKey>().is_err(), "{key:?} must be refused");
+        }
+        for key in ["6f1c-\"x\"", "${x}/%{y}", &"k".repeat(255)] {
+            assert!(key.parse::<IdempotencyKey>().is_ok(), "{key:?} must be accepted");
+        }
     }
 
     #[test]

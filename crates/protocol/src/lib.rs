@@ -8,7 +8,9 @@
 //! - [`record`]: the session's document in the ledger
 //! - [`route`]: where a session's allocation listens
 //! - [`link`]: the messages between a proxy and a service replica
+//! - [`token`]: API tokens: their text, their scope, their document
 //! - [`span`]: durations as people write them ("90s", "5m")
+//! - [`text`]: text of strangers, shown to people
 
 pub mod fence;
 pub mod id;
@@ -20,10 +22,13 @@ pub mod reason;
 pub mod record;
 pub mod route;
 pub mod span;
+pub mod text;
+pub mod token;
 
 pub use fence::{FenceTag, Term};
 pub use id::{
-    AllocationId, BootId, Generation, InvalidId, Key, Namespace, Nonce, PortLabel, SessionId, TemplateName,
+    AllocationId, BootId, Generation, IdempotencyKey, InvalidId, Key, LeaseName, Namespace, Nonce, PortLabel,
+    SessionId, TemplateName, TokenName,
 };
 pub use reason::{Reason, ReasonCode};
 pub use record::{Phase, Policy, Record, StoredRequest, Timeline};

@@ -68,6 +68,9 @@ pub struct Member {
     /// compare it with what stood here before and never with their clocks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vouched_at: Option<Timestamp>,
+    /// Since when it has been told to drain: it accepts nothing more, and leaves once nothing is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draining_since: Option<Timestamp>,
     /// When it joined.
     pub joined_at: Timestamp,
     /// Its version.

@@ -65,9 +65,64 @@ impl Proof {
     }
 }
 
+/// The secrets of the links: the first is in force, all are accepted. Two of them are a rotation under way.
+#[derive(Debug, Clone)]
+pub struct LinkSecrets {
+    first: SecretString,
+    others: Vec<SecretString>,
+}
+
+impl LinkSecrets {
+    /// One on each line, without the white space around it; `None` if there is none.
+    #[must_use]
+    pub fn of_text(text: &str) -> Option<Self> {
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(SecretString::from);
+        Some(Self { first: lines.next()?, others: lines.collect() })
+    }
+
+    /// The one to prove with if nothing is known of what the other end knows.
+    #[must_use]
+    pub fn first(&self) -> &SecretString {
+        &self.first
+    }
+
+    /// The one with which `end` has proved itself, if it knows any of them. Each is compared in constant time, and which
+    /// one it was is no secret.
+    #[must_use]
+    pub fn proved(
+        &self,
+        proof: &Proof,
+        end: End,
+        proxys: &Challenge,
+        services: &Challenge,
+    ) -> Option<&SecretString> {
+        let mut all = std::iter::once(&self.first).chain(&self.others);
+        all.find(|secret| proof.is(&Proof::make(secret, end, proxys, services)))
+    }
+}
+
+impl From<SecretString> for LinkSecrets {
+    fn from(secret: SecretString) -> Self {
+        Self { first: secret, others: Vec::new() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn during_a_rotation_either_secret_is_a_proof() {
+        let (a, b) = (Challenge::random(), Challenge::random());
+        let secrets = LinkSecrets::of_text("new\n\n  old \n").unwrap();
+        let proves = |secret: &str| {
+            let proof = Proof::make(&SecretString::from(secret), End::Proxy, &a, &b);
+            secrets.proved(&proof, End::Proxy, &a, &b).is_some()
+        };
+        assert_eq!((proves("new"), proves("old"), proves("older")), (true, true, false));
+        assert!(proves(secrecy::ExposeSecret::expose_secret(secrets.first())));
+        assert!(LinkSecrets::of_text(" \n\n").is_none());
+    }
 
     #[test]
     fn a_proof_holds_for_one_end_one_secret_and_one_pair_of_challenges() {

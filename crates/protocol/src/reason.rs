@@ -35,6 +35,23 @@ pub enum ReasonCode {
 }
 
 impl ReasonCode {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Idle,
+        Self::Quiet,
+        Self::Lifetime,
+        Self::Requested,
+        Self::Exited,
+        Self::StartFailed,
+        Self::StartupTimeout,
+        Self::NoCapacity,
+        Self::Drained,
+        Self::Preempted,
+        Self::Operator,
+        Self::Abandoned,
+        Self::Lost,
+    ];
+
     /// The code as it stands in the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -79,18 +96,29 @@ pub struct Reason {
     /// A sentence for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// The last lines that the backend printed, where it did not end well. Printable text only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log_tail: Vec<String>,
 }
 
 impl Reason {
     /// A reason without an exit code.
     #[must_use]
     pub fn new(code: ReasonCode, detail: impl Into<String>) -> Self {
-        Self { code, exit_code: None, detail: Some(detail.into()) }
+        Self { code, exit_code: None, detail: Some(detail.into()), log_tail: Vec::new() }
+    }
+}
+
+impl Reason {
+    /// What of it is for a session's users: what a backend prints is its operator's business.
+    #[must_use]
+    pub fn for_users(&self) -> Self {
+        Self { log_tail: Vec::new(), ..self.clone() }
     }
 }
 
 impl From<ReasonCode> for Reason {
     fn from(code: ReasonCode) -> Self {
-        Self { code, exit_code: None, detail: None }
+        Self { code, exit_code: None, detail: None, log_tail: Vec::new() }
     }
 }

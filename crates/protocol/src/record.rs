@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AllocationId, Generation, Key, Namespace, Nonce, PortLabel, TemplateName};
+use crate::id::{AllocationId, Generation, Key, LeaseName, Namespace, Nonce, PortLabel, TemplateName, TokenName};
 use crate::reason::{Reason, ReasonCode};
 use crate::route::Protocol;
 use crate::span::Span;
@@ -25,8 +25,11 @@ pub enum Phase {
 }
 
 /// What a caller asked for, kept so that a wake or a takeover can start the session again.
+///
+/// Like the record around it, it is read leniently: while a new version is rolled out, the old one meets the fields of
+/// the new one. What a caller sends is checked at the API.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct StoredRequest {
     /// Values of the template's parameters.
     pub params: BTreeMap<String, String>,
@@ -45,6 +48,9 @@ pub struct StoredRequest {
     /// For whom the session was spawned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// The name of the API token that spawned it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spawned_by: Option<TokenName>,
     /// The caller's timeouts, where they differ from the template's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_timeout: Option<Span>,
@@ -78,11 +84,18 @@ pub struct Policy {
     pub max_lifetime: Option<Span>,
     /// Gives it up if it is not ready this long after its claim.
     pub startup_timeout: Span,
+    /// The furthest that a lease may reach into the future.
+    #[serde(default = "Policy::default_max_lease")]
+    pub max_lease: Span,
     /// Time between the stop signal and the kill.
     pub stop_grace: Span,
     /// Whether a request for the ended session starts it again.
     #[serde(default)]
     pub wake: bool,
+    /// Gives it up once its node has been unreachable for this long: another run may then be started while this one
+    /// still runs there. Without it, it is waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap_after: Option<Span>,
     /// Label of the port that requests go to.
     pub port: PortLabel,
     /// What that port speaks.
@@ -91,6 +104,17 @@ pub struct Policy {
     /// HTTP path that answers 2xx once the backend is ready; without one a TCP connection is enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_path: Option<String>,
+}
+
+impl Policy {
+    /// The shortest lease that can be asked for.
+    pub const MIN_LEASE: Span = Span::seconds(1);
+
+    /// The furthest that a lease may reach into the future where the template says nothing: a week.
+    #[must_use]
+    pub const fn default_max_lease() -> Span {
+        Span::seconds(7 * 24 * 3600)
+    }
 }
 
 /// When each step of the start, and of the end, was seen. Wall-clock times, for display only.
@@ -154,10 +178,11 @@ pub struct Record {
     /// The pinned allocation, from `running` on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allocation: Option<AllocationId>,
-    /// Explicit promises to keep the session alive until a time.
+    /// Explicit promises to keep the session alive until a time, by the wall clock. One that has expired stays until the
+    /// next join, or change of a lease: it tells since when the session is idle.
     #[serde(default)]
-    pub leases: BTreeMap<String, Timestamp>,
-    /// Last spawn that joined the live session: a join counts as a use.
+    pub leases: BTreeMap<LeaseName, Timestamp>,
+    /// Last spawn that joined the live session, or change of a lease: it counts as a use.
     pub touched_at: Timestamp,
     /// Why it is stopping, or ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -183,6 +208,18 @@ impl Record {
     pub fn may_be_woken(&self) -> bool {
         let by_operator = self.reason.as_ref().is_some_and(|reason| reason.code == ReasonCode::Operator);
         self.policy.wake && self.key.is_some() && !by_operator
+    }
+
+    /// When it reaches its `max_lifetime`, by the wall clock; `None`: never.
+    #[must_use]
+    pub fn lifetime_ends(&self) -> Option<Timestamp> {
+        let lifetime = jiff::SignedDuration::try_from(self.policy.max_lifetime?.get()).ok()?;
+        self.timeline.claimed?.checked_add(lifetime).ok()
+    }
+
+    /// The leases that have not expired.
+    pub fn live_leases(&self, now: Timestamp) -> impl Iterator<Item = (&LeaseName, Timestamp)> {
+        self.leases.iter().map(|(name, until)| (name, *until)).filter(move |(_, until)| *until > now)
     }
 
     /// Whether the session is neither stopping nor ended.

@@ -4,10 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, SpanRelativeTo};
 use serde::{Deserialize, Serialize};
 
-/// A length of time that is not negative, written "90s", "5m" or "1h 30m". At most 100 years, so that adding one to a
+/// A length of time that is not negative, written "90s", "5m", "1h 30m" or "90d". At most 100 years, so that adding one to a
 /// time of today never overflows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -53,7 +53,9 @@ impl FromStr for Span {
         if text.len() > 64 {
             return Err(InvalidSpan);
         }
-        let signed: SignedDuration = text.parse().map_err(|_| InvalidSpan)?;
+        // Days are what people mean by them: 24 hours.
+        let written: jiff::Span = text.parse().map_err(|_| InvalidSpan)?;
+        let signed = written.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| InvalidSpan)?;
         let span = Span(Duration::try_from(signed).map_err(|_| InvalidSpan)?);
         if span > Self::MAX { Err(InvalidSpan) } else { Ok(span) }
     }
@@ -88,7 +90,7 @@ mod tests {
 
     #[test]
     fn reads_what_people_write() {
-        for (text, seconds) in [("90s", 90), ("5m", 300), ("1h 30m", 5400), ("0s", 0)] {
+        for (text, seconds) in [("90s", 90), ("5m", 300), ("1h 30m", 5400), ("90d", 7_776_000), ("0s", 0)] {
             assert_eq!(text.parse::<Span>().unwrap(), Span::seconds(seconds), "{text}");
         }
     }

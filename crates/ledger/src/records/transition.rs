@@ -1,8 +1,8 @@
 //! Which change of a record is permitted from where. Pure: the ledger decides who gets to make it.
 
 use bivouac_protocol::{
-    AllocationId, Generation, Key, Namespace, Nonce, Phase, Policy, Reason, Record, StoredRequest,
-    TemplateName, Timeline,
+    AllocationId, Generation, Key, LeaseName, Namespace, Nonce, Phase, Policy, Reason, ReasonCode, Record,
+    StoredRequest, TemplateName, Timeline,
 };
 use jiff::Timestamp;
 
@@ -100,7 +100,32 @@ pub fn touched(record: &Record, now: Timestamp) -> Transition {
     }
     let mut next = record.revised();
     next.touched_at = now;
+    // It is idle from now on at the earliest: nothing is lost with those that ended before.
+    next.leases.retain(|_, until| *until > now);
     Transition::To(Box::new(next))
+}
+
+/// Leases of one session at the same time.
+pub const MAX_LEASES: usize = 32;
+
+/// Promises to keep the live session alive until a time, or renews that promise: a use, like a join. What would reach
+/// beyond the session's lifetime is cut at its end. Declined beyond [`MAX_LEASES`].
+#[must_use]
+pub fn leased(record: &Record, name: &LeaseName, until: Timestamp, now: Timestamp) -> Transition {
+    let Transition::To(mut next) = touched(record, now) else { return Transition::Declined };
+    let until = record.lifetime_ends().map_or(until, |end| end.min(until));
+    next.leases.insert(name.clone(), until);
+    if until <= now || next.leases.len() > MAX_LEASES { Transition::Declined } else { Transition::To(next) }
+}
+
+/// Takes a promise back: the session is idle from now on, if nothing else uses it. Declined where there is none.
+#[must_use]
+pub fn released(record: &Record, name: &LeaseName, now: Timestamp) -> Transition {
+    let Transition::To(mut next) = touched(record, now) else { return Transition::Declined };
+    match next.leases.remove(name) {
+        Some(_) => Transition::To(next),
+        None => Transition::Declined,
+    }
 }
 
 /// Decides a stop: from `claimed` or `running`, once; the first reason stands.
@@ -133,13 +158,35 @@ pub fn ended(
     if decided.code.is_failed_start() {
         next.failures = record.failures.saturating_add(1);
     }
-    // The exit code is worth knowing whatever the cause was.
-    next.reason = Some(Reason { exit_code: decided.exit_code.or(reason.exit_code), ..decided });
+    // The exit code is worth knowing whatever the cause was, and so is what was printed last.
+    let log_tail = if decided.log_tail.is_empty() { reason.log_tail.clone() } else { decided.log_tail };
+    next.reason = Some(Reason { exit_code: decided.exit_code.or(reason.exit_code), log_tail, ..decided });
     next.phase = Phase::Ended;
     next.timeline = merged(&record.timeline, seen);
     next.timeline.ended = Some(now);
     next.leases.clear();
     Transition::To(Box::new(next))
+}
+
+/// Gives up a run whose node is unreachable, so that its key may be claimed again: the one way to end a run that is not
+/// known to be over. Why a stop of it was decided, if one was, is kept in words.
+#[must_use]
+pub fn abandoned(
+    record: &Record,
+    run: (Generation, &Nonce),
+    detail: &str,
+    seen: &Timeline,
+    now: Timestamp,
+) -> Transition {
+    let pinned = matches!(record.phase, Phase::Running | Phase::Stopping);
+    if !pinned || (record.generation, &record.nonce) != run {
+        return Transition::Declined;
+    }
+    let earlier =
+        record.reason.as_ref().map(|reason| format!(" (it was being stopped: {})", reason.code.as_str()));
+    let reason = Reason::new(ReasonCode::Abandoned, format!("{detail}{}", earlier.unwrap_or_default()));
+    let bare = Record { reason: None, ..record.clone() };
+    ended(&bare, record.generation, &reason, seen, now)
 }
 
 /// Changes nothing but the revision, while the session runs: whatever was prepared against the old one is refused.

@@ -8,8 +8,10 @@ fn policy() -> Policy {
         idle_timeout: Span::seconds(30),
         max_lifetime: None,
         startup_timeout: Span::seconds(60),
+        max_lease: Policy::default_max_lease(),
         stop_grace: Span::seconds(5),
         wake: false,
+        overlap_after: None,
         port: "http".parse::<PortLabel>().unwrap(),
         protocol: bivouac_protocol::Protocol::Http,
         ready_path: None,
@@ -40,7 +42,10 @@ enum Ask {
     Stop,
     End,
     EndOldGeneration,
+    Abandon,
     Bump,
+    Lease(u8, i64),
+    Release(u8),
 }
 
 fn asks() -> impl Strategy<Value = Vec<Ask>> {
@@ -54,10 +59,17 @@ fn asks() -> impl Strategy<Value = Vec<Ask>> {
             Just(Ask::Stop),
             Just(Ask::End),
             Just(Ask::EndOldGeneration),
-            Just(Ask::Bump)
+            Just(Ask::Abandon),
+            Just(Ask::Bump),
+            (0u8..40, -10i64..200).prop_map(|(name, seconds)| Ask::Lease(name, seconds)),
+            (0u8..40).prop_map(Ask::Release),
         ],
         0..40,
     )
+}
+
+fn lease(number: u8) -> LeaseName {
+    format!("lease-{number}").parse().unwrap()
 }
 
 fn ask(record: &Record, ask: &Ask, at: i64) -> Transition {
@@ -78,7 +90,12 @@ fn ask(record: &Record, ask: &Ask, at: i64) -> Transition {
         Ask::EndOldGeneration => {
             ended(record, Generation(record.generation.0 - 1), &ReasonCode::Exited.into(), &seen, now)
         }
+        Ask::Abandon => abandoned(record, (record.generation, &record.nonce), "its node is away", &seen, now),
         Ask::Bump => bumped(record, record.generation),
+        Ask::Lease(name, seconds) => {
+            leased(record, &lease(*name), Timestamp::from_second(at + seconds).unwrap(), now)
+        }
+        Ask::Release(name) => released(record, &lease(*name), now),
     }
 }
 
@@ -94,7 +111,7 @@ proptest! {
                 prop_assert!(next.phase >= record.phase);
                 prop_assert!(record.allocation.is_none() || next.allocation == record.allocation, "the pin stands");
                 prop_assert!(
-                    record.reason.is_none() || record.reason.as_ref().map(|r| r.code) == next.reason.as_ref().map(|r| r.code),
+                    matches!(next_ask, Ask::Abandon) || record.reason.is_none() || record.reason.as_ref().map(|r| r.code) == next.reason.as_ref().map(|r| r.code),
                     "the first reason stands"
                 );
             } else {
@@ -105,6 +122,68 @@ proptest! {
             record = *next;
         }
     }
+}
+
+proptest! {
+    #[test]
+    fn leases_are_few_bounded_by_the_lifetime_and_only_of_live_sessions(
+        asks in asks(), many in prop::collection::vec((0u8..40, 1i64..500), 0..60), lifetime in 2_000u64..4_000
+    ) {
+        let mut first = claimed(None, Generation(0), &claim(1_000));
+        first.policy.max_lifetime = Some(Span::seconds(lifetime));
+        let leases = many.into_iter().map(|(name, seconds)| Ask::Lease(name, seconds));
+        let mut record = first;
+        for (n, next_ask) in leases.chain(asks).enumerate() {
+            let at = 2_000 + 10 * i64::try_from(n).unwrap();
+            let now = Timestamp::from_second(at).unwrap();
+            let answer = ask(&record, &next_ask, at);
+            if let Ask::Lease(name, seconds) = &next_ask {
+                let until = Timestamp::from_second(at + seconds).unwrap();
+                let promised = record.lifetime_ends().map_or(until, |end| end.min(until));
+                let room = record.live_leases(now).filter(|(known, _)| **known != lease(*name)).count() < MAX_LEASES;
+                match &answer {
+                    Transition::To(next) => {
+                        prop_assert_eq!(next.leases.get(&lease(*name)), Some(&promised));
+                        prop_assert!(record.is_live() && promised > now && room);
+                        prop_assert_eq!(next.touched_at, now, "a use");
+                    }
+                    Transition::Declined => prop_assert!(!record.is_live() || promised <= now || !room),
+                }
+            }
+            let Transition::To(next) = answer else { continue };
+            prop_assert!(next.leases.len() <= MAX_LEASES);
+            prop_assert!(next.phase != Phase::Ended || next.leases.is_empty());
+            for (name, until) in record.live_leases(now) {
+                let released = matches!(&next_ask, Ask::Release(number) if lease(*number) == *name);
+                let renewed = matches!(&next_ask, Ask::Lease(number, _) if lease(*number) == *name);
+                let kept = next.leases.get(name) == Some(&until);
+                prop_assert!(kept || released || renewed || next.phase == Phase::Ended, "{} is lost", name);
+            }
+            record = *next;
+        }
+    }
+}
+
+#[test]
+fn only_a_pinned_run_is_given_up_and_says_what_was_under_way() {
+    let now = Timestamp::from_second(2).unwrap();
+    let record = claimed(None, Generation(0), &claim(1));
+    let seen = Timeline::default();
+    let give_up = |record: &Record| {
+        abandoned(record, (record.generation, &record.nonce), "its node is away", &seen, now)
+    };
+    assert_eq!(give_up(&record), Transition::Declined, "nothing runs anywhere");
+    let run = (record.generation, &record.nonce);
+    let Transition::To(running) = pinned(&record, run, &AllocationId::random(), &seen) else {
+        panic!("pins")
+    };
+    let other = (record.generation, &Nonce::random());
+    assert_eq!(abandoned(&running, other, "its node is away", &seen, now), Transition::Declined);
+    let Transition::To(stopped) = stopping(&running, &ReasonCode::Idle.into(), now) else { panic!("stops") };
+    let Transition::To(over) = give_up(&stopped) else { panic!("is given up") };
+    let expected = Reason::new(ReasonCode::Abandoned, "its node is away (it was being stopped: idle)");
+    assert_eq!((over.phase, over.reason.clone()), (Phase::Ended, Some(expected)));
+    assert_eq!(give_up(&over), Transition::Declined);
 }
 
 #[test]
@@ -120,11 +199,13 @@ fn a_decided_stop_keeps_its_reason_and_gains_the_exit_code() {
     let record = claimed(None, Generation(0), &claim(1));
     let now = Timestamp::from_second(2).unwrap();
     let Transition::To(stopped) = stopping(&record, &ReasonCode::Idle.into(), now) else { panic!("stops") };
-    let exit = Reason { code: ReasonCode::Exited, exit_code: Some(143), detail: None };
+    let words = vec!["its last words".to_owned()];
+    let exit = Reason { exit_code: Some(143), log_tail: words.clone(), ..ReasonCode::Exited.into() };
     let Transition::To(over) = ended(&stopped, record.generation, &exit, &Timeline::default(), now) else {
         panic!("ends")
     };
-    assert_eq!(over.reason, Some(Reason { code: ReasonCode::Idle, exit_code: Some(143), detail: None }));
+    let idle = Reason { exit_code: Some(143), log_tail: words, ..ReasonCode::Idle.into() };
+    assert_eq!(over.reason, Some(idle));
 }
 
 #[test]
