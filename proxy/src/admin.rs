@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use bivouac_ledger::Access;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +21,8 @@ use crate::membership::Membership;
 pub(crate) struct Admin {
     pub(crate) table: Arc<Table>,
     pub(crate) membership: watch::Receiver<Membership>,
+    /// What Consul makes of our credentials.
+    pub(crate) access: Option<Access>,
     /// The listener for session traffic is open.
     pub(crate) serving: Arc<AtomicBool>,
     /// The proxy stops.
@@ -41,6 +44,8 @@ struct Checks {
     draining: bool,
     /// Its evidence counts before a session is stopped. Without it, sessions are served on what is known.
     member: bool,
+    /// What Consul refuses, and what to do about it; null if it refuses nothing. Sessions are served on what is known.
+    refused: Option<String>,
     /// Replicas of the service that it is linked to. Without any, sessions are served from records and directory.
     links: usize,
 }
@@ -53,19 +58,52 @@ pub(crate) fn router(admin: Admin) -> Router {
         .with_state(admin)
 }
 
-async fn readyz(State(admin): State<Admin>) -> Response {
+/// JSON, or sentences for whoever asks for plain text first, as Consul's checks do.
+async fn readyz(State(admin): State<Admin>, headers: HeaderMap) -> Response {
     let checks = Checks {
         serving: admin.serving.load(Ordering::Relaxed),
         draining: admin.draining.is_cancelled(),
         member: admin.membership.borrow().epoch().is_some(),
+        refused: admin.access.as_ref().and_then(Access::problem),
         links: admin.table.outbox.up(),
     };
     let ready = checks.serving && !checks.draining;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    if accept.is_some_and(|accept| accept.starts_with("text/plain")) {
+        return (status, checks.sentences()).into_response();
+    }
     (status, Json(Readiness { ready, checks })).into_response()
 }
 
+impl Checks {
+    /// What an operator reads as the check's output in Consul.
+    fn sentences(&self) -> String {
+        let state = match (self.serving, self.draining) {
+            (_, true) => "Draining: nothing new is accepted, what is open may end by itself.\n",
+            (true, false) => "Serving session traffic.\n",
+            (false, false) => "Not serving yet: it waits for the ledger, to join the members.\n",
+        };
+        let mut text = state.to_owned();
+        if !self.member && self.serving {
+            text.push_str("It is no member: what it sees does not keep sessions alive. It tries to join again.\n");
+        }
+        if self.links == 0 {
+            text.push_str(
+                "It is linked to no replica of the service: sessions are served from Consul, and none is stopped for \
+                 idleness.\n",
+            );
+        }
+        if let Some(refused) = &self.refused {
+            text.push_str(refused);
+            text.push('\n');
+        }
+        text
+    }
+}
+
 async fn metrics(State(admin): State<Admin>) -> Response {
+    admin.table.metrics.member(admin.membership.borrow().epoch().is_some());
     match admin.table.metrics.render() {
         Ok(text) => {
             let openmetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -150,6 +150,11 @@ impl Inner {
 }
 
 impl Admitted {
+    /// Where its tunnel is counted.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.inner.parts.table.metrics
+    }
+
     /// Resolves as soon as it is known that the generation is over, with the reason.
     pub(crate) async fn over_at_last(&self) -> Option<Reason> {
         let open = self.open.as_ref()?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bivouac_ledger::Ledger;
 use bivouac_ledger::directory::Directory;
 use bivouac_protocol::link::FromProxy;
-use secrecy::SecretString;
+use bivouac_protocol::proof::LinkSecrets;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -56,7 +56,7 @@ pub struct Config {
     /// Sessions live at `<id>.<domain>`.
     pub domain: String,
     /// Shared with the service.
-    pub link_secret: SecretString,
+    pub link_secrets: LinkSecrets,
     /// Kept from one start to the next, on one host: from it a proxy learns that an earlier one is dead.
     pub data_dir: PathBuf,
     /// Where backends may live.
@@ -130,11 +130,13 @@ impl Proxy {
         let (socket, listen) = reserve(config.listen).map_err(at(config.listen))?;
         let admin_listener = TcpListener::bind(config.admin).await.map_err(at(config.admin))?;
         let admin = admin_listener.local_addr().map_err(at(config.admin))?;
+        let access = ledger.access();
         let house = House::new(config, listen, ledger, directory);
         let (serving, draining) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
         let shown = Admin {
             table: house.links.table.clone(),
             membership: house.keeper.watch(),
+            access,
             serving: serving.clone(),
             draining: draining.clone(),
         };
@@ -162,27 +164,47 @@ impl Proxy {
         self.admin
     }
 
+    /// Cancelled when this proxy accepts nothing more: it stops, or an operator has it drained.
+    #[must_use]
+    pub fn draining(&self) -> CancellationToken {
+        self.draining.clone()
+    }
+
     /// Serves until `shutdown`, then drains: accepts nothing more, lets requests end, gives connections the drain
     /// timeout, and says goodbye to the service if nothing is open.
+    ///
+    /// Where an operator has it drained it does the same, in no hurry: nothing is cut before `shutdown`. It stays, drained
+    /// and no member any more, until then.
     pub async fn run(self, shutdown: CancellationToken) {
         let Self { listener, house, mut background, serving, draining, .. } = self;
         let table = house.links.table.clone();
         let keeper = house.keeper.clone();
         let keeping = background.spawn(async move { keeper.keep().await });
-        background.spawn(link::keep(house.links.clone(), house.directory.clone()));
+        let linking = background.spawn(link::keep(house.links.clone(), house.directory.clone()));
         background.spawn(async move { table.report_changes().await });
         background.spawn(sweep(house.links.clone()));
 
+        let closing = shutdown.child_token();
+        let (keeper, ordered) = (house.keeper.clone(), closing.clone());
+        background.spawn(async move {
+            keeper.told_to_drain().await;
+            ordered.cancel();
+        });
+
         let tracker = TaskTracker::new();
-        let gateway =
-            Gateway::new(house.admission.clone(), &house.config.domain, shutdown.clone(), tracker.clone());
+        let gateway = Gateway::new(house.admission.clone(), &house.config.domain, closing, tracker.clone());
         serving.store(true, Ordering::Relaxed);
         listener::serve(listener, Arc::new(gateway)).await;
         draining.cancel();
-        house.drain(&tracker).await;
+        house.drain(&tracker, &shutdown).await;
         // From here on this boot's absence from the members is what is wanted.
         keeping.abort();
         house.goodbye().await;
+        linking.abort();
+        if !shutdown.is_cancelled() {
+            tracing::info!("The proxy is drained, and stays so until it is started again.");
+            shutdown.cancelled().await;
+        }
     }
 }
 
@@ -193,7 +215,7 @@ impl House {
         ledger: Arc<dyn Ledger>,
         directory: Arc<dyn Directory>,
     ) -> Self {
-        let metrics = Metrics::new();
+        let (metrics, ledger) = Metrics::measuring(ledger);
         let table = Table::new(Clock::Boot, Arc::new(Outbox::default()), metrics.clone());
         let routes = Arc::new(Routes::new(table.clone(), config.backends.clone()));
         let resolver = Arc::new(Resolver::new(table.clone(), ledger.clone(), directory.clone()));
@@ -219,17 +241,26 @@ impl House {
             table,
             routes,
             resolver,
-            secret: config.link_secret.clone(),
+            secrets: config.link_secrets.clone(),
             membership: keeper.watch(),
             farewell: Notify::new(),
         });
         Self { config, admission, keeper, links, directory }
     }
 
-    /// Lets what is open end by itself, for a while.
-    async fn drain(&self, connections: &TaskTracker) {
+    /// Lets what is open end by itself: for a while, once the proxy is to stop.
+    async fn drain(&self, connections: &TaskTracker, shutdown: &CancellationToken) {
         connections.close();
-        if timeout(self.config.drain_timeout, connections.wait()).await.is_err() {
+        let patience = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(self.config.drain_timeout).await;
+        };
+        let ended = tokio::select! {
+            biased;
+            () = connections.wait() => true,
+            () = patience => false,
+        };
+        if !ended {
             tracing::info!(
                 connections = connections.len(),
                 "The drain timeout is over: open connections are cut."

@@ -161,7 +161,7 @@ async fn connect(
                     return Err(Refusal::BackendUnreachable.into());
                 }
             }
-            Err(ConnectError::Timeout) => return Err(Refusal::BackendTimeout.into()),
+            Err(ConnectError::Unreachable) => return Err(Refusal::SessionUnreachable.into()),
             Err(ConnectError::Failed) => return Err(Refusal::BackendUnreachable.into()),
         }
     }

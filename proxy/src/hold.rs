@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::activity::entry::Entry;
-use crate::metrics::Metrics;
+use crate::metrics::{Bound, Metrics};
 use crate::refusal::Refusal;
 
 /// Hands out the right to wait.
@@ -29,15 +29,20 @@ impl Holds {
 
     /// Takes a place, if there is one.
     pub(crate) fn take(&self, entry: &Arc<Entry>) -> Result<Hold, Refusal> {
-        let total = self.total.clone().try_acquire_owned().map_err(|_| Refusal::TooManyWaiting)?;
+        let total = self.total.clone().try_acquire_owned().map_err(|_| self.refuse(Bound::Total))?;
         let mut state = entry.lock();
         if state.holding >= self.per_session {
-            return Err(Refusal::TooManyWaiting);
+            return Err(self.refuse(Bound::Session));
         }
         state.holding += 1;
         drop(state);
         self.metrics.held();
         Ok(Hold { entry: entry.clone(), metrics: self.metrics.clone(), _total: total })
+    }
+
+    fn refuse(&self, bound: Bound) -> Refusal {
+        self.metrics.not_held(bound);
+        Refusal::TooManyWaiting
     }
 }
 

@@ -54,6 +54,11 @@ impl Lifter {
             }
             Ok(Ok(Update::Declined(record))) => {
                 let standing = Standing::of(record.as_ref().map(|record| &record.value));
+                if standing.generation().is_some_and(|generation| generation < fenced.generation) {
+                    // The ledger was restored from an older snapshot, and the record that the commit names with it.
+                    self.table.lift(session, fenced.tag);
+                    return true;
+                }
                 conclude(&self.routes, session, fenced.generation, &standing);
             }
             Ok(Err(error)) => tracing::debug!(session.id = %session, %error, "A fence cannot be lifted yet."),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bivouac_ledger::members::{self, Members};
-use bivouac_ledger::{Error, Ledger, LockSession, Op, Transaction};
+use bivouac_ledger::{Entry, Error, Ledger, LockSession, Op, Transaction};
 use bivouac_protocol::BootId;
 use bivouac_protocol::member::{Member, RemovalCause};
 use jiff::Timestamp;
@@ -36,6 +36,8 @@ pub(crate) enum Membership {
     Joining,
     /// It is no member, and the ledger cannot be reached.
     Alone,
+    /// It has left for good.
+    Left,
     /// It has joined.
     Joined {
         /// As which boot.
@@ -76,6 +78,8 @@ pub(crate) struct Keeper {
     identity: Identity,
     table: Arc<Table>,
     state: watch::Sender<Membership>,
+    /// Since when an operator has this proxy drained. It stays so whatever boot it is: the order is to the process.
+    drained: watch::Sender<Option<Timestamp>>,
     seat: Mutex<Option<Seat>>,
 }
 
@@ -89,7 +93,8 @@ impl Keeper {
     pub(crate) fn new(ledger: Arc<dyn Ledger>, identity: Identity, table: Arc<Table>) -> Self {
         let members = Members::new(ledger.clone());
         let state = watch::Sender::new(Membership::Joining);
-        Self { ledger, members, identity, table, state, seat: Mutex::default() }
+        let drained = watch::Sender::new(None);
+        Self { ledger, members, identity, table, state, drained, seat: Mutex::default() }
     }
 
     pub(crate) fn watch(&self) -> watch::Receiver<Membership> {
@@ -149,9 +154,16 @@ impl Keeper {
             allocation: self.identity.allocation.clone(),
             session: Some(session.0.clone()),
             vouched_at: None,
+            draining_since: *self.drained.borrow(),
             joined_at: Timestamp::now(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
+    }
+
+    /// Resolves when an operator has this proxy drained.
+    pub(crate) async fn told_to_drain(&self) {
+        // The sender lives in `self`: this never fails.
+        let _ = self.drained.subscribe().wait_for(Option::is_some).await;
     }
 
     /// Stays a member, for ever.
@@ -183,7 +195,10 @@ impl Keeper {
         loop {
             let seen = tokio::select! {
                 own = self.ledger.watch(&key, own_index, WATCH) => own.map(|own| {
-                    own.map(|own| own_index = own.index).is_some()
+                    own.map(|own| {
+                        own_index = own.index;
+                        self.read_order(&own);
+                    }).is_some()
                 }),
                 list = self.members.watch(list_index, WATCH) => list.map(|list| {
                     let seated = list.as_ref().is_some_and(|list| list.value.boots.contains(boot));
@@ -200,6 +215,15 @@ impl Keeper {
                 },
                 Err(error) => self.cannot_watch(&error).await,
             }
+        }
+    }
+
+    /// Looks whether this proxy's own document says that it is to drain.
+    fn read_order(&self, own: &Entry) {
+        let since = serde_json::from_slice(&own.value).ok().and_then(|own: Member| own.draining_since);
+        if since.is_some() && self.drained.borrow().is_none() {
+            tracing::info!("An operator has this proxy drained.");
+            self.drained.send_replace(since);
         }
     }
 
@@ -261,6 +285,7 @@ impl Keeper {
             return;
         }
         seat.lock.delete();
+        self.state.send_replace(Membership::Left);
         if let Err(error) = self.ledger.close_session(&seat.session).await {
             tracing::debug!(%error, "The proxy's session ends by itself.");
         }

@@ -1,17 +1,23 @@
-//! What the proxy counts. The registry is a value, so that tests and two proxies in one process keep apart.
+//! What the proxy counts. The registry is a value, so that tests and two proxies in one process keep apart. Labels are
+//! closed enumerations; `docs/metrics.md` is the reference, and a test compares the two.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
+use bivouac_ledger::Ledger;
+use bivouac_ledger::measured::Measured;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
 
 use crate::activity::gate::FenceAnswer;
 use crate::refusal::Refusal;
+
+/// Begins every name.
+const PREFIX: &str = "bivouac_proxy";
 
 /// The proxy's metrics. Cheap to clone.
 #[derive(Clone)]
@@ -19,95 +25,115 @@ pub(crate) struct Metrics(Arc<Inner>);
 
 struct Inner {
     registry: Registry,
-    open: Gauge,
-    held: Gauge,
+    member: Gauge,
     links_up: Gauge,
-    answers: Family<Answer, Counter>,
-    refusals: Family<Refused, Counter>,
+    open: Gauge,
+    tunnels: Gauge,
+    holds: Gauge,
+    holds_refused: Family<Bounded, Counter>,
+    requests: Family<Answer, Counter>,
+    /// Those of backends, by the first digit of their status: looked up once, counted with each request.
+    answers: [Counter; 5],
+    to_backend: Counter,
+    to_client: Counter,
     served_unconfirmed: Counter,
     fences: Family<Fences, Counter>,
     knocks: Counter,
-    /// The only one that is counted with each request: looked up once.
-    hits: Counter,
     resolutions: Family<Resolutions, Counter>,
+    /// Counted with each request, like the answers.
+    hits: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Answer {
-    /// Class of the status ("2xx"); "1xx" is an upgrade.
-    class: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Refused {
-    /// The refusal's stable code.
+    /// Class of a backend's status ("2xx"; "1xx" is an upgrade), or the code of our refusal.
     code: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Fences {
-    answer: FenceLabel,
+struct Bounded {
+    bound: &'static str,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-enum FenceLabel {
-    Fenced,
-    Busy,
-    Stale,
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Direction {
+    direction: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Fences {
+    answer: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Resolutions {
-    result: Resolution,
+    result: &'static str,
 }
 
-/// How a look-up that asked record or directory ended; a route that was known already is a hit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-enum Resolution {
-    /// The known route was good.
-    Hit,
-    /// The record was read.
-    Miss,
-    /// The record could not be read.
-    Unreachable,
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// Which bound a request that wants to wait has met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bound {
+    /// So many wait for its session already.
+    Session,
+    /// So many wait on this proxy.
+    Total,
 }
 
 impl Metrics {
+    #[cfg(test)]
     pub(crate) fn new() -> Self {
-        let mut registry = Registry::with_prefix("bivouac_proxy");
-        let open = Gauge::<i64>::default();
-        registry.register("open", "Requests and connections that are open or held", open.clone());
-        let held = Gauge::<i64>::default();
-        registry.register("held", "Requests that wait for a session", held.clone());
-        let links_up = Gauge::<i64>::default();
-        registry.register("links_up", "Replicas of the service whose full state is known", links_up.clone());
-        let answers = Family::<Answer, Counter>::default();
-        registry.register("answers", "Answers of backends by class of status", answers.clone());
-        let refusals = Family::<Refused, Counter>::default();
-        registry.register("refusals", "Requests that the proxy refused, by code", refusals.clone());
-        let served_unconfirmed = Counter::<u64, AtomicU64>::default();
-        let help = "Requests that were served without confirming the route, because nobody could be asked";
-        registry.register("served_unconfirmed", help, served_unconfirmed.clone());
-        let fences = Family::<Fences, Counter>::default();
-        registry.register("fences", "Orders to fence a session by their answer", fences.clone());
-        let knocks = Counter::<u64, AtomicU64>::default();
-        registry.register("knocks", "Requests that arrived at a fence and knocked", knocks.clone());
+        Self::with(Registry::with_prefix(PREFIX))
+    }
+
+    /// The metrics, and the ledger with its calls among them.
+    pub(crate) fn measuring(ledger: Arc<dyn Ledger>) -> (Self, Arc<dyn Ledger>) {
+        let mut registry = Registry::with_prefix(PREFIX);
+        ledger.access().into_iter().for_each(|access| access.register(&mut registry));
+        let ledger = Measured::register(ledger, &mut registry);
+        (Self::with(registry), ledger)
+    }
+
+    fn with(mut registry: Registry) -> Self {
+        let requests = Family::<Answer, Counter>::default();
+        let answers = CLASSES.map(|code| Counter::clone(&requests.get_or_create(&Answer { code })));
+        let bytes = Family::<Direction, Counter>::default();
+        let carried = |direction| Counter::clone(&bytes.get_or_create(&Direction { direction }));
         let resolutions = Family::<Resolutions, Counter>::default();
-        registry.register("resolutions", "Look-ups of a session by their result", resolutions.clone());
-        let hits = Counter::clone(&resolutions.get_or_create(&Resolutions { result: Resolution::Hit }));
-        Self(Arc::new(Inner {
-            registry,
-            open,
-            held,
-            links_up,
+        let [hits, ..] = ["hit", "miss", "unreachable"]
+            .map(|result| Counter::clone(&resolutions.get_or_create(&Resolutions { result })));
+        let mut inner = Inner {
+            member: Gauge::default(),
+            links_up: Gauge::default(),
+            open: Gauge::default(),
+            tunnels: Gauge::default(),
+            holds: Gauge::default(),
+            holds_refused: Family::default(),
+            requests,
             answers,
-            refusals,
-            served_unconfirmed,
-            fences,
-            knocks,
-            hits,
+            to_backend: carried("to_backend"),
+            to_client: carried("to_client"),
+            served_unconfirmed: Counter::default(),
+            fences: Family::default(),
+            knocks: Counter::default(),
             resolutions,
-        }))
+            hits,
+            registry: Registry::default(),
+        };
+        for code in Refusal::CODES {
+            drop(inner.requests.get_or_create(&Answer { code }));
+        }
+        for bound in [Bound::Session, Bound::Total] {
+            drop(inner.holds_refused.get_or_create(&Bounded { bound: bound.label() }));
+        }
+        for answer in [FenceAnswer::Fenced, FenceAnswer::Busy, FenceAnswer::Stale] {
+            drop(inner.fences.get_or_create(&Fences { answer: label(answer) }));
+        }
+        inner.register_use(&mut registry, bytes);
+        inner.register_standing(&mut registry);
+        inner.registry = registry;
+        Self(Arc::new(inner))
     }
 
     /// All of it, in the text format of OpenMetrics.
@@ -126,32 +152,54 @@ impl Metrics {
     }
 
     pub(crate) fn held(&self) {
-        self.0.held.inc();
+        self.0.holds.inc();
     }
 
     pub(crate) fn released(&self) {
-        self.0.held.dec();
+        self.0.holds.dec();
+    }
+
+    /// A request that would have to wait met a bound.
+    pub(crate) fn not_held(&self, bound: Bound) {
+        self.0.holds_refused.get_or_create(&Bounded { bound: bound.label() }).inc();
+    }
+
+    /// Counts a tunnel for as long as the value lives.
+    pub(crate) fn tunnel(&self) -> CountedTunnel {
+        self.0.tunnels.inc();
+        CountedTunnel(self.clone())
+    }
+
+    /// Bytes of bodies and tunnels that were carried on.
+    pub(crate) fn carried(&self, to_backend: u64, to_client: u64) {
+        if to_backend > 0 {
+            self.0.to_backend.inc_by(to_backend);
+        }
+        if to_client > 0 {
+            self.0.to_client.inc_by(to_client);
+        }
     }
 
     pub(crate) fn links_up(&self, links: usize) {
         self.0.links_up.set(i64::try_from(links).unwrap_or(i64::MAX));
     }
 
+    /// Whether this proxy is a member.
+    pub(crate) fn member(&self, member: bool) {
+        self.0.member.set(member.into());
+    }
+
     /// A backend's answer went to the client, with this status.
     pub(crate) fn answered(&self, status: u16) {
-        let class = match status {
-            0..=199 => "1xx",
-            200..=299 => "2xx",
-            300..=399 => "3xx",
-            400..=499 => "4xx",
-            _ => "5xx",
-        };
-        self.0.answers.get_or_create(&Answer { class }).inc();
+        let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
+        if let Some(answers) = self.0.answers.get(class) {
+            answers.inc();
+        }
     }
 
     /// The proxy itself refused the request.
     pub(crate) fn refused(&self, refusal: &Refusal) {
-        self.0.refusals.get_or_create(&Refused { code: refusal.code() }).inc();
+        self.0.requests.get_or_create(&Answer { code: refusal.code() }).inc();
     }
 
     pub(crate) fn served_unconfirmed(&self) {
@@ -159,12 +207,7 @@ impl Metrics {
     }
 
     pub(crate) fn fenced(&self, answer: FenceAnswer) {
-        let answer = match answer {
-            FenceAnswer::Fenced => FenceLabel::Fenced,
-            FenceAnswer::Busy => FenceLabel::Busy,
-            FenceAnswer::Stale => FenceLabel::Stale,
-        };
-        self.0.fences.get_or_create(&Fences { answer }).inc();
+        self.0.fences.get_or_create(&Fences { answer: label(answer) }).inc();
     }
 
     pub(crate) fn knocked(&self) {
@@ -178,7 +221,73 @@ impl Metrics {
 
     /// The record was read, or could not be.
     pub(crate) fn looked_up(&self, answered: bool) {
-        let result = if answered { Resolution::Miss } else { Resolution::Unreachable };
+        let result = if answered { "miss" } else { "unreachable" };
         self.0.resolutions.get_or_create(&Resolutions { result }).inc();
+    }
+}
+
+impl Inner {
+    /// What users do.
+    fn register_use(&self, registry: &mut Registry, bytes: Family<Direction, Counter>) {
+        let help = "Requests, by class of the backend's status or by the code of our refusal";
+        registry.register("requests", help, self.requests.clone());
+        let help = "Requests and connections that are open or held";
+        registry.register("open", help, self.open.clone());
+        registry.register("tunnels", "Upgraded connections that are open", self.tunnels.clone());
+        registry.register("holds", "Requests that wait for a session", self.holds.clone());
+        let help = "Requests that were refused because too many wait, by the bound they met";
+        registry.register("holds_refused", help, self.holds_refused.clone());
+        let help = "Bytes of bodies and tunnels that were carried";
+        registry.register_with_unit("carried", help, Unit::Bytes, bytes);
+    }
+
+    /// How the proxy stands with service and ledger.
+    fn register_standing(&self, registry: &mut Registry) {
+        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The version that runs", version);
+        let help = "1 while this proxy is a member: its evidence counts before a session is stopped";
+        registry.register("member", help, self.member.clone());
+        let help = "Replicas of the service whose full state is known";
+        registry.register("links_up", help, self.links_up.clone());
+        let help = "Requests that were served without confirming the route, because nobody could be asked";
+        registry.register("served_unconfirmed", help, self.served_unconfirmed.clone());
+        let help = "Orders to fence a session by their answer";
+        registry.register("fences", help, self.fences.clone());
+        registry.register("knocks", "Requests that arrived at a fence and knocked", self.knocks.clone());
+        let help = "Look-ups of a session: the known route was good, the record was read, or could not be";
+        registry.register("resolutions", help, self.resolutions.clone());
+    }
+}
+
+impl Bound {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Total => "total",
+        }
+    }
+}
+
+fn label(answer: FenceAnswer) -> &'static str {
+    match answer {
+        FenceAnswer::Fenced => "fenced",
+        FenceAnswer::Busy => "busy",
+        FenceAnswer::Stale => "stale",
+    }
+}
+
+/// A tunnel that is open.
+pub(crate) struct CountedTunnel(Metrics);
+
+impl CountedTunnel {
+    /// See [`Metrics::carried`].
+    pub(crate) fn carried(&self, to_backend: u64, to_client: u64) {
+        self.0.carried(to_backend, to_client);
+    }
+}
+
+impl Drop for CountedTunnel {
+    fn drop(&mut self) {
+        self.0.0.tunnels.dec();
     }
 }

@@ -65,7 +65,7 @@ fn problem(refusal: &Refusal, request_id: &str) -> String {
         "request_id": request_id,
     });
     if let Some(reason) = refusal.reason() {
-        problem["reason"] = json!(reason);
+        problem["reason"] = json!(reason.for_users());
     }
     problem.to_string()
 }
@@ -150,7 +150,7 @@ mod tests {
             Refusal::Unresolvable,
             Refusal::BackendUnreachable,
             Refusal::BackendFailed,
-            Refusal::BackendTimeout,
+            Refusal::SessionUnreachable,
             Refusal::Draining,
         ]
     }

@@ -33,12 +33,12 @@ pub(crate) enum Refusal {
     TooManyWaiting,
     /// Nothing is known of it and whoever knows cannot be asked.
     Unresolvable,
+    /// The host that it runs on cannot be reached.
+    SessionUnreachable,
     /// Its backend does not accept connections.
     BackendUnreachable,
     /// Its backend broke the connection, or the protocol.
     BackendFailed,
-    /// Its backend did not answer in time.
-    BackendTimeout,
     /// The proxy is stopping.
     Draining,
 }
@@ -47,6 +47,25 @@ pub(crate) enum Refusal {
 pub(crate) const START_PAGE_REFRESH: Duration = Duration::from_secs(1);
 
 impl Refusal {
+    /// All stable codes.
+    pub(crate) const CODES: [&str; 15] = [
+        "bad_request",
+        "head_too_large",
+        "head_timeout",
+        "method_not_allowed",
+        "host_unknown",
+        "session_unknown",
+        "session_ended",
+        "start_failed",
+        "session_starting",
+        "too_many_waiting",
+        "session_unresolvable",
+        "backend_unreachable",
+        "backend_failed",
+        "session_unreachable",
+        "draining",
+    ];
+
     /// The stable code, the same in JSON, in HTML and in a close frame's reason.
     pub(crate) fn code(&self) -> &'static str {
         match self {
@@ -61,9 +80,9 @@ impl Refusal {
             Self::StillStarting { .. } => "session_starting",
             Self::TooManyWaiting => "too_many_waiting",
             Self::Unresolvable => "session_unresolvable",
+            Self::SessionUnreachable => "session_unreachable",
             Self::BackendUnreachable => "backend_unreachable",
             Self::BackendFailed => "backend_failed",
-            Self::BackendTimeout => "backend_timeout",
             Self::Draining => "draining",
         }
     }
@@ -78,10 +97,11 @@ impl Refusal {
             Self::UnknownHost | Self::UnknownSession => StatusCode::NOT_FOUND,
             Self::Ended(_) => StatusCode::GONE,
             Self::StartFailed(_) | Self::BackendUnreachable | Self::BackendFailed => StatusCode::BAD_GATEWAY,
-            Self::StillStarting { .. } | Self::TooManyWaiting | Self::Unresolvable | Self::Draining => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            Self::BackendTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::StillStarting { .. }
+            | Self::TooManyWaiting
+            | Self::Unresolvable
+            | Self::SessionUnreachable
+            | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -99,9 +119,9 @@ impl Refusal {
             Self::StillStarting { .. } => "This session is starting",
             Self::TooManyWaiting => "Too many requests wait for this session",
             Self::Unresolvable => "This session cannot be found right now",
+            Self::SessionUnreachable => "This session is out of reach",
             Self::BackendUnreachable => "This session does not answer",
             Self::BackendFailed => "This session broke off its answer",
-            Self::BackendTimeout => "This session did not answer in time",
             Self::Draining => "This server is restarting",
         }
     }
@@ -126,9 +146,12 @@ impl Refusal {
             Self::Unresolvable => {
                 "Nothing is known of it yet, and nobody who knows can be asked. Try again in a moment."
             }
+            Self::SessionUnreachable => {
+                "The host that it runs on cannot be reached; it goes on when the host is back, or is started elsewhere \
+                 when it is given up. Try again in a while."
+            }
             Self::BackendUnreachable => "Its process may have ended just now. Try again in a moment.",
             Self::BackendFailed => "Its process may have ended just now. Try again in a moment.",
-            Self::BackendTimeout => "Try again in a moment.",
             Self::Draining => "Send the request again: another server will take it.",
         }
     }
@@ -145,6 +168,7 @@ impl Refusal {
     pub(crate) fn retry_after(&self) -> Option<u64> {
         match self {
             Self::StillStarting { retry_after } => Some(retry_after.as_secs().max(1)),
+            Self::SessionUnreachable => Some(5),
             Self::TooManyWaiting | Self::Unresolvable | Self::BackendUnreachable | Self::Draining => Some(1),
             _ => None,
         }

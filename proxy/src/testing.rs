@@ -37,7 +37,7 @@ pub(crate) const HOLD_TIMEOUT: Duration = Duration::from_secs(20);
 /// The ledger in memory, behind a wire that can be cut.
 #[derive(Default)]
 pub(crate) struct Wire {
-    ledger: MemoryLedger,
+    pub(crate) ledger: MemoryLedger,
     pub(crate) cut: AtomicBool,
     pub(crate) reads: AtomicUsize,
 }
@@ -159,8 +159,10 @@ impl Camp {
                 idle_timeout: Span::seconds(30),
                 max_lifetime: None,
                 startup_timeout: Span::seconds(30),
+                max_lease: Policy::default_max_lease(),
                 stop_grace: Span::seconds(1),
                 wake,
+                overlap_after: None,
                 port: "http".parse().unwrap(),
                 protocol: Protocol::Http,
                 ready_path: None,

@@ -18,6 +18,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::admission::Admitted;
 use crate::listener::TCP_KEEPALIVE;
+use crate::metrics::CountedTunnel;
 use crate::refusal::close_code;
 use crate::stream::{Socket, try_recv};
 use frames::FrameCursor;
@@ -44,6 +45,7 @@ pub(crate) struct Tunnel {
     to_backend: Pump,
     to_client: Pump,
     admitted: Admitted,
+    counted: CountedTunnel,
 }
 
 impl Tunnel {
@@ -60,6 +62,7 @@ impl Tunnel {
         Self {
             to_client: Pump::new(backend.clone(), client.clone(), greeting, frames),
             to_backend: Pump::new(client, backend, Vec::new(), None),
+            counted: admitted.metrics().tunnel(),
             admitted,
         }
     }
@@ -71,12 +74,12 @@ impl Tunnel {
 
     /// Carries bytes to the end.
     pub(crate) async fn run(self: Box<Self>) {
-        let Self { mut to_backend, mut to_client, admitted } = *self;
+        let Self { mut to_backend, mut to_client, admitted, counted } = *self;
         let mut silence = None;
         let cut = {
             let (mut cut, mut word) = (pin!(admitted.cut()), pin!(admitted.over_at_last()));
             poll_fn(|cx| {
-                if poll_both(&mut to_backend, &mut to_client, &mut silence, cx).is_ready() {
+                if poll_both(&mut to_backend, &mut to_client, &mut silence, &counted, cx).is_ready() {
                     return Poll::Ready(None);
                 }
                 if to_client.awaits_word()
@@ -90,7 +93,7 @@ impl Tunnel {
         };
         if let Some(reason) = cut {
             // The use ends with the stop; what follows is courtesy.
-            drop(admitted);
+            drop((admitted, counted));
             farewell(&to_client, reason.as_ref()).await;
         }
     }
@@ -101,10 +104,12 @@ fn poll_both(
     to_backend: &mut Pump,
     to_client: &mut Pump,
     silence: &mut Option<Pin<Box<Sleep>>>,
+    counted: &CountedTunnel,
     cx: &mut Context<'_>,
 ) -> Poll<()> {
     let before = (to_backend.moved(), to_client.moved());
     let polled = (to_backend.poll(cx), to_client.poll(cx));
+    counted.carried(to_backend.moved() - before.0, to_client.moved() - before.1);
     let states = [to_backend.state(), to_client.state()];
     let ended = match polled {
         _ if states.contains(&State::Broken) => Poll::Ready(()),

@@ -64,8 +64,8 @@ pub(crate) struct Backend {
 pub(crate) enum ConnectError {
     /// Nothing listens there.
     Refused,
-    /// No answer in time.
-    Timeout,
+    /// No answer in time, or its host cannot be reached.
+    Unreachable,
     /// Anything else.
     Failed,
 }
@@ -125,8 +125,9 @@ pub(crate) async fn connect(address: SocketAddr, timeout: Duration) -> Result<Ba
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
             return Err(ConnectError::Refused);
         }
+        Ok(Err(error)) if is_out_of_reach(&error) => return Err(ConnectError::Unreachable),
         Ok(Err(_)) => return Err(ConnectError::Failed),
-        Err(_) => return Err(ConnectError::Timeout),
+        Err(_) => return Err(ConnectError::Unreachable),
     };
     // A port of the ephemeral range that nobody listens on can be given to our own end: TCP then connects it to itself.
     if stream.local_addr().is_ok_and(|local| local == address) {
@@ -135,6 +136,12 @@ pub(crate) async fn connect(address: SocketAddr, timeout: Duration) -> Result<Ba
     // Best effort: without it a small write may wait for an acknowledgement.
     let _ = SockRef::from(&stream).set_tcp_nodelay(true);
     Ok(Backend { wire: Wire::new(stream), reused: false })
+}
+
+/// Whether the network, and not the host, says no.
+fn is_out_of_reach(error: &io::Error) -> bool {
+    use io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut};
+    matches!(error.kind(), HostUnreachable | NetworkUnreachable | TimedOut)
 }
 
 #[cfg(test)]

@@ -39,6 +39,10 @@ pub(crate) struct State {
     pub(super) knocked: Option<FenceTag>,
     /// A change of its activity is to be reported.
     pub(super) dirty: bool,
+    /// How many uses were reported last.
+    pub(super) told: u32,
+    /// Its count may be another than the one that was reported, which is looked at soon.
+    pub(super) recount: bool,
     /// It was taken out of the table: whoever still holds it has to look again.
     pub(super) detached: bool,
     /// When its route was last confirmed from record and directory.
@@ -49,8 +53,17 @@ pub(crate) struct State {
     pub(crate) retracted_at: Option<Duration>,
     /// The last answer of a replica that did not lead to a route, with its number.
     pub(crate) outcome: Option<(u64, Outcome)>,
-    /// What a replica was asked for last (to wake it, or for its route), and when.
-    pub(crate) asked: Option<(FromProxy, Duration)>,
+    /// What a replica was asked for last (to wake it, or for its route).
+    pub(crate) asked: Option<Asked>,
+}
+
+/// A question to a replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) question: FromProxy,
+    pub(crate) at: Duration,
+    /// Whose turn it was: the next one goes to the next replica, for this one may not be able to answer.
+    pub(crate) turn: usize,
 }
 
 /// A replica's answer that did not lead to a route.
@@ -93,6 +106,11 @@ impl State {
         self.known
             .route()
             .filter(|route| route.phase == RoutePhase::Ready && self.gate.is_confirmed(route.generation))
+    }
+
+    /// Whether this generation's end, or a later generation, is known here.
+    pub(crate) fn is_over(&self, generation: Generation) -> bool {
+        self.known.is_over(generation) || self.gate.is_past(generation)
     }
 
     /// Nothing that happened here has to be remembered.

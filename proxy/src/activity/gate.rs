@@ -134,6 +134,19 @@ impl Gate {
         self.confirmed = self.confirmed.max(Some(generation));
     }
 
+    /// Whether a later generation, or the end of this one, is known.
+    #[must_use]
+    pub fn is_past(&self, generation: Generation) -> bool {
+        self.over >= Some(generation) || self.confirmed > Some(generation)
+    }
+
+    /// Forgets all that is known of this generation's end, and of later ones: the ledger has gone back to it. A fence
+    /// stays: whether its commit can still be applied is another question.
+    pub fn reopen(&mut self, generation: Generation) {
+        self.over = generation.0.checked_sub(1).filter(|earlier| *earlier > 0).map(Generation);
+        self.confirmed = None;
+    }
+
     /// Forgets it: the proxy is no member any more, and will join as a new boot.
     pub fn forget_confirmation(&mut self) {
         self.confirmed = None;

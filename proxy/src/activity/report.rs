@@ -9,32 +9,69 @@ use bivouac_protocol::link::{Activity, FromProxy};
 use super::entry::{Entry, State};
 use super::table::Table;
 
-/// Changes of one session's activity within this time are reported as one: a session that is used again and again for
-/// a moment costs a few messages a second, however many requests those are.
-const REPORT_EVERY: Duration = Duration::from_millis(50);
+/// Edges (a session comes into use, or out of it) within this time are reported as one: a session that is used again and
+/// again for a moment costs a few messages a second, however many requests those are.
+const EDGES_EVERY: Duration = Duration::from_millis(50);
+/// How many uses there are, while there are any, is for people to see, and told no more often than this.
+const COUNTS_EVERY: Duration = Duration::from_secs(1);
+
 impl Table {
-    /// A use began or ended: it is reported soon.
+    /// The first use began or the last one ended: it is reported soon.
     pub(super) fn edge(&self, entry: &Arc<Entry>, state: &mut State) {
         if state.exists && !state.dirty {
             state.dirty = true;
-            self.unreported.lock().push(entry.clone());
-            self.report.notify_one();
+            self.unreported.edges.lock().push(entry.clone());
+            self.unreported.edge.notify_one();
+        }
+    }
+
+    /// One use of several began or ended: it is reported when there is time.
+    pub(super) fn count(&self, entry: &Arc<Entry>, state: &mut State) {
+        if state.exists && !state.recount {
+            state.recount = true;
+            self.unreported.counts.lock().push(entry.clone());
+            self.unreported.count.notify_one();
         }
     }
 
     /// Tells every link what has changed, for ever.
     pub(crate) async fn report_changes(&self) {
+        tokio::join!(self.report_edges(), self.report_counts());
+    }
+
+    async fn report_edges(&self) {
         loop {
-            self.report.notified().await;
-            tokio::time::sleep(REPORT_EVERY).await;
-            let unreported = std::mem::take(&mut *self.unreported.lock());
+            self.unreported.edge.notified().await;
+            tokio::time::sleep(EDGES_EVERY).await;
+            let unreported = std::mem::take(&mut *self.unreported.edges.lock());
             for entry in unreported {
                 let mut state = entry.lock();
                 state.dirty = false;
-                if let Some(activity) = self.activity(&entry, &state) {
-                    self.outbox.broadcast(&FromProxy::Activity(activity));
+                self.report(&entry, &mut state);
+            }
+        }
+    }
+
+    async fn report_counts(&self) {
+        loop {
+            self.unreported.count.notified().await;
+            tokio::time::sleep(COUNTS_EVERY).await;
+            let unreported = std::mem::take(&mut *self.unreported.counts.lock());
+            for entry in unreported {
+                let mut state = entry.lock();
+                state.recount = false;
+                // An edge that is to be reported tells the count too.
+                if !state.dirty && state.gate.open() != state.told {
+                    self.report(&entry, &mut state);
                 }
             }
+        }
+    }
+
+    fn report(&self, entry: &Entry, state: &mut State) {
+        if let Some(activity) = self.activity(entry, state) {
+            state.told = activity.open;
+            self.outbox.broadcast(&FromProxy::Activity(activity));
         }
     }
 

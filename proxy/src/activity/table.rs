@@ -29,8 +29,16 @@ pub(crate) struct Table {
     epoch: AtomicU64,
     pub(super) seq: AtomicU64,
     rounds: AtomicU64,
-    pub(super) unreported: Mutex<Vec<Arc<Entry>>>,
-    pub(super) report: Notify,
+    pub(super) unreported: Unreported,
+}
+
+/// Sessions whose activity has changed since it was reported.
+#[derive(Default)]
+pub(super) struct Unreported {
+    pub(super) edges: Mutex<Vec<Arc<Entry>>>,
+    pub(super) edge: Notify,
+    pub(super) counts: Mutex<Vec<Arc<Entry>>>,
+    pub(super) count: Notify,
 }
 
 /// The answer to a request that wants in.
@@ -64,8 +72,7 @@ impl Table {
             epoch: AtomicU64::new(0),
             seq: AtomicU64::new(0),
             rounds: AtomicU64::new(0),
-            unreported: Mutex::default(),
-            report: Notify::new(),
+            unreported: Unreported::default(),
         })
     }
 
@@ -73,8 +80,9 @@ impl Table {
     pub(crate) fn enter(self: &Arc<Self>, id: &SessionId) -> Entered {
         self.with(id, |entry, state| match state.gate.enter() {
             gate::Entry::Entered => {
-                if state.gate.open() == 1 {
-                    self.edge(entry, state);
+                match state.gate.open() {
+                    1 => self.edge(entry, state),
+                    _ => self.count(entry, state),
                 }
                 self.metrics.opened();
                 Entered::Open(Open { table: self.clone(), entry: entry.clone() })
@@ -231,8 +239,9 @@ impl Drop for Open {
         } else {
             state.gate.withdraw();
         }
-        if state.gate.open() == 0 {
-            self.table.edge(&self.entry, &mut state);
+        match state.gate.open() {
+            0 => self.table.edge(&self.entry, &mut state),
+            _ => self.table.count(&self.entry, &mut state),
         }
         let traceless = state.is_traceless();
         drop(state);

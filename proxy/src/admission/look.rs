@@ -9,7 +9,7 @@ use bivouac_protocol::{AllocationId, Generation, Phase, Reason, Route, RoutePhas
 use super::HEARD_WITHIN;
 use super::standing::{Standing, refusal_of_end};
 use super::visit::{ONCE_IN, RECHECK, Visit};
-use crate::activity::entry::{Entry, Outcome};
+use crate::activity::entry::{Asked, Entry, Outcome};
 use crate::refusal::Refusal;
 use crate::routes::merge::Over;
 use crate::routes::resolve::Unreachable;
@@ -66,8 +66,17 @@ impl Visit<'_> {
             Ok(Ok(membership)) => membership.epoch().ok_or(Unreachable::NoMember)?,
             _ => return Err(Unreachable::NoMember),
         };
-        let record = self.inner.parts.resolver.record(entry).await?;
-        Ok((Standing::of(record.as_ref().as_ref()), epoch))
+        let parts = &self.inner.parts;
+        let standing = Standing::of(parts.resolver.record(entry).await?.as_ref().as_ref());
+        let Some(generation) = standing.live().filter(|generation| entry.lock().is_over(*generation)) else {
+            return Ok((standing, epoch));
+        };
+        // Mostly that read was begun before the end. One that begins now, and says so too, has the last word.
+        let standing = Standing::of(parts.resolver.record_apart(&self.id).await?.as_ref());
+        if standing.live() == Some(generation) {
+            parts.routes.reopen(&self.id, generation);
+        }
+        Ok((standing, epoch))
     }
 
     async fn follow(&mut self, entry: &Arc<Entry>, standing: Standing, epoch: u64) -> Result<Look, Refusal> {
@@ -239,13 +248,17 @@ impl Visit<'_> {
         let parts = &self.inner.parts;
         let now = parts.table.clock.now();
         let mut state = entry.lock();
-        let asked = state.asked.as_ref();
-        if asked.is_some_and(|(last, at)| *last == question && now.saturating_sub(*at) < ONCE_IN) {
+        if let Some(Asked { question: last, at, .. }) = &state.asked
+            && *last == question
+            && now.saturating_sub(*at) < ONCE_IN
+        {
             return true;
         }
-        let turn = usize::try_from(now.as_secs()).unwrap_or_default();
+        let last = state.asked.as_ref().map(|asked| asked.turn);
+        let turn =
+            last.map_or(usize::try_from(now.as_secs()).unwrap_or_default(), |turn| turn.wrapping_add(1));
         let sent = parts.table.outbox.ask(turn, &question);
-        state.asked = sent.then_some((question, now));
+        state.asked = sent.then_some(Asked { question, at: now, turn });
         sent
     }
 }

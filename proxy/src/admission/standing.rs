@@ -41,6 +41,27 @@ impl Standing {
     }
 }
 
+impl Standing {
+    /// Which generation the record is of.
+    pub(crate) fn generation(&self) -> Option<Generation> {
+        match self {
+            Self::Unknown => None,
+            Self::Claimed(generation)
+            | Self::Running { generation, .. }
+            | Self::Stopping { generation, .. }
+            | Self::Ended { generation, .. } => Some(*generation),
+        }
+    }
+
+    /// The generation, while it lives.
+    pub(crate) fn live(&self) -> Option<Generation> {
+        match self {
+            Self::Claimed(generation) | Self::Running { generation, .. } => Some(*generation),
+            Self::Unknown | Self::Stopping { .. } | Self::Ended { .. } => None,
+        }
+    }
+}
+
 /// What a request is told whose session is over.
 pub(crate) fn refusal_of_end(reason: Option<Reason>) -> Refusal {
     if reason.as_ref().is_some_and(|reason| reason.code.is_failed_start()) {

@@ -349,3 +349,41 @@ async fn the_first_byte_is_reported_once() {
     let told = FromProxy::FirstByte { session: camp.id.clone(), generation: Generation(1) };
     assert_eq!(said(&mut link), [told]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_a_restored_ledger_brings_back_is_served_again() {
+    let camp = Camp::new();
+    let _link = camp.link();
+    camp.run(true).await;
+    camp.push(1, RoutePhase::Ready);
+    drop(camp.admit().await.unwrap());
+    let snapshot = camp.wire.ledger.snapshot();
+    camp.end(ReasonCode::Idle).await;
+    camp.retract(1, true, ReasonCode::Idle);
+    camp.run(true).await;
+    camp.push(2, RoutePhase::Ready);
+    drop(camp.admit().await.unwrap());
+    camp.wire.ledger.restore(snapshot);
+    camp.routes.forget(&camp.route(2, RoutePhase::Ready));
+    let request = camp.admitting();
+    pass(MOMENT).await;
+    camp.push(1, RoutePhase::Ready);
+    assert_eq!(request.await.unwrap().unwrap(), Generation(1), "the record decides, also when it goes back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fence_of_a_run_that_a_restored_ledger_has_forgotten_is_lifted() {
+    let camp = Camp::new();
+    let link = camp.link();
+    camp.run(true).await;
+    let snapshot = camp.wire.ledger.snapshot();
+    camp.end(ReasonCode::Idle).await;
+    camp.run(true).await;
+    camp.push(2, RoutePhase::Ready);
+    assert_eq!(camp.table.fence(&camp.fence_order(2, 1), link.id), FenceAnswer::Fenced);
+    camp.wire.ledger.restore(snapshot);
+    let request = camp.admitting();
+    pass(Duration::from_secs(5)).await;
+    camp.push(1, RoutePhase::Ready);
+    assert_eq!(request.await.unwrap().unwrap(), Generation(1));
+}

@@ -12,7 +12,7 @@ fn config(data_dir: PathBuf) -> Config {
         listen: ([127, 0, 0, 1], 0).into(),
         admin: ([127, 0, 0, 1], 0).into(),
         domain: "localhost".to_owned(),
-        link_secret: "secret".into(),
+        link_secrets: secrecy::SecretString::from("secret").into(),
         data_dir,
         backends: Backends { ports: vec![1024..=65_535], ..Backends::default() },
         hold_timeout: Duration::from_secs(5),
@@ -90,4 +90,52 @@ async fn an_address_that_is_taken_is_named() {
     let config = Config { admin: taken.local_addr().unwrap(), ..config(data.path().into()) };
     let error = Proxy::bind(config.clone(), camp.wire.clone(), camp.directory.clone()).await.err().unwrap();
     assert!(error.to_string().contains(&config.admin.to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn drained_by_an_operator_it_cuts_nothing_leaves_and_stays() {
+    let camp = Camp::new();
+    let address = backend(Arc::default()).await;
+    camp.run(false).await;
+    camp.directory.register(bivouac_protocol::Route { address, ..camp.route(1, RoutePhase::Ready) });
+    let data = tempfile::tempdir().unwrap();
+    let config = Config { drain_timeout: Duration::ZERO, ..config(data.path().into()) };
+    let proxy = Proxy::bind(config, camp.wire.clone(), camp.directory.clone()).await.unwrap();
+    let (listen, admin, draining) = (proxy.listen_addr(), proxy.admin_addr(), proxy.draining());
+    let members = bivouac_ledger::members::Members::new(camp.wire.clone());
+    let boot = members.read().await.unwrap().unwrap().value.boots.pop_first().unwrap();
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(proxy.run(shutdown.clone()));
+    // A request whose head is not complete yet is something open.
+    let mut open = TcpStream::connect(listen).await.unwrap();
+    open.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    get(listen, &format!("{}.localhost", camp.id), "/").await;
+
+    let told = jiff::Timestamp::now();
+    assert_eq!(members.drain(&boot, told).await.unwrap().unwrap().draining_since, Some(told));
+    assert_eq!(members.drain(&boot, jiff::Timestamp::now()).await.unwrap().unwrap().draining_since, Some(told));
+    timeout(Duration::from_secs(5), draining.cancelled()).await.unwrap();
+    assert!(TcpStream::connect(listen).await.is_err());
+    assert!(members.read().await.unwrap().unwrap().value.boots.contains(&boot), "it waits for what is open");
+    open.write_all(format!("host: {}.localhost\r\n\r\n", camp.id).as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    open.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+
+    let left = async {
+        let mut index = 0;
+        while let Some(list) = members.watch(index, Duration::from_secs(5)).await.unwrap() {
+            index = list.index;
+            if list.value.boots.is_empty() {
+                return;
+            }
+        }
+    };
+    timeout(Duration::from_secs(5), left).await.expect("it leaves once nothing is open");
+    let ready = get(admin, "localhost", "/readyz").await;
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains(r#""draining":true"#), "{ready}");
+    assert!(!running.is_finished());
+    shutdown.cancel();
+    timeout(Duration::from_secs(5), running).await.unwrap().unwrap();
+    assert_eq!(members.drain(&boot, told).await.unwrap(), None);
 }

@@ -68,6 +68,7 @@ pub(super) async fn relay(
     meter.expect_head(RESPONSE_HEAD);
     let mut response = begin(inlet, request.req_header(), plan).await.map_err(|_| FAILED)?;
     let (uploaded, begun) = (AtomicBool::new(false), AtomicBool::new(false));
+    let metrics = client.gateway.admission.metrics();
     let setting = Setting {
         method: request.req_header().method.clone(),
         version: request.req_header().version,
@@ -76,11 +77,11 @@ pub(super) async fn relay(
         domain: &client.gateway.domain,
         uploaded: &uploaded,
         begun: &begun,
+        metrics,
     };
     let socket = client.outlet.socket().clone();
-    let metrics = client.gateway.admission.metrics();
     let end = {
-        let uploading = pin!(upload(request, &mut outlet, plan.body, &uploaded));
+        let uploading = pin!(upload(request, &mut outlet, plan.body, &uploaded, metrics));
         let on_head = |status: StatusCode| {
             meter.head_done();
             admitted.first_byte();

@@ -11,6 +11,7 @@ use pingora_http::ResponseHeader;
 
 use crate::framing::Framing;
 use crate::headers::{self, Persistence};
+use crate::metrics::Metrics;
 use crate::stream::Outlet;
 
 /// What the response depends on.
@@ -29,6 +30,8 @@ pub(super) struct Setting<'a> {
     pub(super) uploaded: &'a AtomicBool,
     /// Set when the client may have seen something of a response.
     pub(super) begun: &'a AtomicBool,
+    /// Where its bytes are counted.
+    pub(super) metrics: &'a Metrics,
 }
 
 /// How it ended well.
@@ -67,7 +70,7 @@ pub(super) async fn respond(
     headers::write_response(outlet.buffer(), head, body, persistence, setting.domain);
     setting.begun.store(true, Ordering::Relaxed);
     on_head(head.status);
-    send_body(response, outlet, body).await?;
+    send_body(response, outlet, body, setting.metrics).await?;
     Ok(Responded::Complete(persistence))
 }
 
@@ -109,6 +112,7 @@ async fn send_body(
     response: &mut HttpSession,
     outlet: &mut Outlet,
     body: Framing,
+    metrics: &Metrics,
 ) -> Result<(), RespondError> {
     loop {
         let piece = {
@@ -123,7 +127,10 @@ async fn send_body(
             }
         };
         match piece.map_err(RespondError::Backend)? {
-            Some(piece) => outlet.send(body, piece).await.map_err(RespondError::Client)?,
+            Some(piece) => {
+                outlet.send(body, piece).await.map_err(RespondError::Client)?;
+                metrics.carried(0, piece.len() as u64);
+            }
             None => break,
         }
     }

@@ -8,6 +8,7 @@ use std::task::Poll;
 use pingora_core::protocols::http::v1::server::HttpSession;
 
 use crate::framing::Framing;
+use crate::metrics::Metrics;
 use crate::stream::Outlet;
 
 /// Which side ended it early.
@@ -24,6 +25,7 @@ pub(super) async fn upload(
     outlet: &mut Outlet,
     body: Framing,
     complete: &AtomicBool,
+    metrics: &Metrics,
 ) -> Result<(), UploadError> {
     while !request.is_body_done() {
         let piece = {
@@ -38,6 +40,7 @@ pub(super) async fn upload(
         };
         if let Some(piece) = piece.map_err(UploadError::Client)? {
             outlet.send(body, &piece).await.map_err(UploadError::Backend)?;
+            metrics.carried(piece.len() as u64, 0);
         }
     }
     body.end(outlet.buffer());

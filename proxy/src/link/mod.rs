@@ -1,17 +1,19 @@
-//! The long-lived connections to the replicas of the service: one to each that the directory names.
+//! The long-lived connections to the replicas of the service: one to each address that the directory names, tended by a
+//! task of its own, so that those that cannot be reached never keep the others waiting.
 
 mod dispatch;
 pub(crate) mod outbox;
 mod session;
+mod tending;
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bivouac_ledger::directory::{Directory, Replica};
-use bivouac_protocol::BootId;
+use bivouac_ledger::directory::Directory;
 use rand::Rng;
-use secrecy::SecretString;
+use bivouac_protocol::proof::LinkSecrets;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
@@ -20,7 +22,7 @@ use crate::lift::Lifter;
 use crate::membership::Membership;
 use crate::routes::Routes;
 use crate::routes::resolve::Resolver;
-use session::LinkError;
+use tending::{Catalogue, tend};
 
 /// How often the directory is asked for replicas, while there is a link.
 const POLL: Duration = Duration::from_secs(1);
@@ -35,7 +37,7 @@ pub(crate) struct Parts {
     pub(crate) routes: Arc<Routes>,
     pub(crate) resolver: Arc<Resolver>,
     pub(crate) lifter: Arc<Lifter>,
-    pub(crate) secret: SecretString,
+    pub(crate) secrets: LinkSecrets,
     /// Whether, and as which boot, this proxy is a member.
     pub(crate) membership: watch::Receiver<Membership>,
     /// A replica has heard this proxy's goodbye.
@@ -44,80 +46,48 @@ pub(crate) struct Parts {
 
 /// Keeps a link to every replica, for ever.
 pub(crate) async fn keep(parts: Arc<Parts>, directory: Arc<dyn Directory>) {
-    let mut membership = parts.membership.clone();
-    let mut linked: HashSet<Replica> = HashSet::new();
-    let mut links: JoinSet<Ended> = JoinSet::new();
+    let catalogue = watch::Sender::new(Catalogue::default());
+    let mut tended: HashSet<SocketAddr> = HashSet::new();
+    let mut links: JoinSet<SocketAddr> = JoinSet::new();
     loop {
-        // A proxy that is no member has nothing to say.
-        let Ok(boot) =
-            membership.wait_for(|membership| membership.boot().is_some()).await.map(|m| m.boot().cloned())
-        else {
-            return;
-        };
-        for replica in replicas(&directory).await {
-            if let Some(boot) = boot.clone()
-                && linked.insert(replica.clone())
-            {
-                links.spawn(tend(parts.clone(), replica, boot));
+        if let Some(named) = replicas(&directory).await {
+            catalogue.send_if_modified(|known| {
+                let changed = *known != named;
+                *known = named;
+                changed
+            });
+        }
+        let named: Vec<SocketAddr> = catalogue.borrow().addresses().collect();
+        for address in named {
+            if tended.insert(address) {
+                links.spawn(tend(parts.clone(), address, catalogue.subscribe()));
             }
         }
         let poll = if parts.table.outbox.up() == 0 { POLL_ALONE } else { POLL };
         tokio::select! {
-            Some(Ok(ended)) = links.join_next() => ended.forget(&mut linked).await,
+            Some(Ok(address)) = links.join_next() => {
+                tended.remove(&address);
+            }
             () = tokio::time::sleep(jittered(poll)) => {}
         }
     }
 }
 
-async fn replicas(directory: &Arc<dyn Directory>) -> Vec<Replica> {
+/// What the directory names now; `None` while it does not answer: whoever was named is dialled all the same.
+async fn replicas(directory: &Arc<dyn Directory>) -> Option<Catalogue> {
     match tokio::time::timeout(ANSWER_WITHIN, directory.replicas()).await {
-        Ok(Ok(replicas)) => replicas,
+        Ok(Ok(replicas)) => Some(replicas.into_iter().collect()),
         Ok(Err(error)) => {
             tracing::debug!(%error, "The replicas of the service cannot be looked up at the moment.");
-            Vec::new()
+            None
         }
-        Err(_) => Vec::new(),
+        Err(_) => None,
     }
 }
 
 /// Many proxies must not ask at the same moment.
 fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(rand::rng().random_range(0.75..1.25))
-}
-
-/// A link that has ended.
-struct Ended {
-    replica: Replica,
-    /// It was up: the replica may be back at once.
-    was_up: bool,
-}
-
-impl Ended {
-    async fn forget(self, linked: &mut HashSet<Replica>) {
-        if !self.was_up {
-            // It refuses connections, or the secret: not as fast as it can.
-            tokio::time::sleep(jittered(POLL_ALONE)).await;
-        }
-        linked.remove(&self.replica);
-    }
-}
-
-/// One link, from connecting until it is lost.
-async fn tend(parts: Arc<Parts>, replica: Replica, boot: BootId) -> Ended {
-    let (was_up, error) = session::run(&parts, &replica, &boot).await;
-    parts.table.metrics.links_up(parts.table.outbox.up());
-    match &error {
-        LinkError::Refused(_) | LinkError::Secret | LinkError::Unexpected(_) => {
-            tracing::warn!(replica = replica.id, address = %replica.address, %error, "A replica refuses the link.");
-        }
-        error if was_up => {
-            tracing::info!(replica = replica.id, address = %replica.address, %error, "A link was lost.");
-        }
-        error => {
-            tracing::debug!(replica = replica.id, address = %replica.address, %error, "A replica cannot be linked.");
-        }
-    }
-    Ended { replica, was_up }
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! One link: handshake, full state both ways, then messages until either end falls silent.
 
 use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bivouac_ledger::directory::Replica;
 use bivouac_protocol::BootId;
 use bivouac_protocol::link::{DEAD_AFTER, FromProxy, FromService, MAX_MESSAGE, PING_EVERY, VERSIONS, agree};
 use bivouac_protocol::proof::{Challenge, End, Proof};
@@ -32,7 +33,7 @@ type Socket = WebSocketStream<TcpStream>;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LinkError {
     #[error("cannot connect: {0}")]
-    Connect(#[from] std::io::Error),
+    Connect(#[from] io::Error),
     #[error(transparent)]
     WebSocket(#[from] tungstenite::Error),
     #[error("a message cannot be read or written: {0}")]
@@ -52,9 +53,9 @@ pub(super) enum LinkError {
 }
 
 /// Runs one link to its end: whether it was up, and why it ended. Fences that it left behind are lifted.
-pub(super) async fn run(parts: &Arc<Parts>, replica: &Replica, boot: &BootId) -> (bool, LinkError) {
+pub(super) async fn run(parts: &Arc<Parts>, address: SocketAddr, boot: &BootId) -> (bool, LinkError) {
     let connected = async {
-        let mut socket = connect(replica).await?;
+        let mut socket = connect(address).await?;
         shake_hands(parts, &mut socket, boot).await?;
         Ok(socket)
     };
@@ -81,12 +82,17 @@ pub(super) async fn run(parts: &Arc<Parts>, replica: &Replica, boot: &BootId) ->
     (hearing.end(), error)
 }
 
-async fn connect(replica: &Replica) -> Result<Socket, LinkError> {
-    let stream = TcpStream::connect(replica.address).await?;
+async fn connect(address: SocketAddr) -> Result<Socket, LinkError> {
+    let stream = TcpStream::connect(address).await?;
+    if stream.local_addr()? == address {
+        // The port of a dead replica can be given to our own end; TCP then connects it to itself, and as long as that
+        // lasts the replica could not come back.
+        return Err(io::Error::from(io::ErrorKind::ConnectionRefused).into());
+    }
     stream.set_nodelay(true)?;
     let limits =
         WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
-    let url = format!("ws://{}/v1/link", replica.address);
+    let url = format!("ws://{address}/v1/link");
     let (socket, _) = tokio_tungstenite::client_async_with_config(url, stream, Some(limits)).await?;
     Ok(socket)
 }
@@ -103,10 +109,9 @@ async fn shake_hands(parts: &Parts, socket: &mut Socket, boot: &BootId) -> Resul
         FromService::Refused { detail } => return Err(LinkError::Refused(detail)),
         _ => return Err(LinkError::Unexpected("no welcome in a version that this proxy speaks")),
     };
-    if !proof.is(&Proof::make(&parts.secret, End::Service, &ours, &theirs)) {
-        return Err(LinkError::Secret);
-    }
-    let proof = Proof::make(&parts.secret, End::Proxy, &ours, &theirs);
+    // With the one that the replica has shown to know: during a rotation it may not know the other.
+    let known = parts.secrets.proved(&proof, End::Service, &ours, &theirs).ok_or(LinkError::Secret)?;
+    let proof = Proof::make(known, End::Proxy, &ours, &theirs);
     socket.send(text(&FromProxy::Proof { proof })?).await?;
     Ok(())
 }

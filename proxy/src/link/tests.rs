@@ -1,8 +1,9 @@
 use bivouac_ledger::directory::MemoryDirectory;
 use bivouac_protocol::link::{FromProxy, FromService, agree};
 use bivouac_protocol::proof::{Challenge, End, Proof};
-use bivouac_protocol::{Generation, RoutePhase};
+use bivouac_protocol::{BootId, Generation, RoutePhase};
 use futures::{SinkExt, StreamExt};
+use secrecy::SecretString;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -23,17 +24,25 @@ struct Peer(WebSocketStream<TcpStream>, BootId);
 impl Replica {
     /// A replica that the directory names, and a proxy that keeps links to what the directory names.
     async fn of(camp: &Camp, secret: &str) -> Self {
+        Self::among(camp, secret, 0).await
+    }
+
+    /// The same, and so many others that nobody can connect to.
+    async fn among(camp: &Camp, secret: &str, dead: u8) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let directory = Arc::new(MemoryDirectory::default());
-        let address = listener.local_addr().unwrap();
-        directory.register_replica(bivouac_ledger::directory::Replica { id: "r".to_owned(), address });
+        let own = listener.local_addr().unwrap();
+        let dead = (1..=dead).map(|n| ([127, 0, 1, n], 1).into());
+        for address in dead.chain([own]) {
+            directory.register_replica(bivouac_ledger::directory::Replica { id: "r".to_owned(), address });
+        }
         let ledger: Arc<dyn bivouac_ledger::Ledger> = camp.wire.clone();
         let parts = Arc::new(Parts {
             table: camp.table.clone(),
             routes: camp.routes.clone(),
             resolver: Arc::new(Resolver::new(camp.table.clone(), ledger.clone(), directory.clone())),
             lifter: Arc::new(Lifter::new(camp.table.clone(), camp.routes.clone(), ledger)),
-            secret: "the secret".into(),
+            secrets: SecretString::from("the secret").into(),
             membership: camp.membership.subscribe(),
             farewell: Notify::new(),
         });
@@ -139,6 +148,18 @@ async fn a_replica_that_does_not_know_the_secret_is_told_nothing() {
     assert!(replica.accept().await.is_none());
     assert!(replica.accept().await.is_none(), "it tries again");
     assert_eq!(camp.table.outbox.up(), 0);
+}
+
+#[tokio::test]
+async fn those_that_cannot_be_reached_do_not_keep_the_others_waiting() {
+    let camp = Camp::new();
+    let replica = Replica::among(&camp, "the secret", 100).await;
+    for _ in 0..3 {
+        let linked = async { replica.accept().await.unwrap().state().await };
+        tokio::time::timeout(Duration::from_secs(3), linked)
+            .await
+            .expect("it is dialled, whoever else is dead");
+    }
 }
 
 #[tokio::test]

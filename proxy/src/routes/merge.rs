@@ -60,6 +60,12 @@ impl Known {
             .is_some()
     }
 
+    /// Forgets whatever says that this generation is over: the ledger, which decides, has gone back to it.
+    pub(crate) fn reopen(&mut self, generation: Generation) {
+        self.over.take_if(|over| over.generation >= generation);
+        self.route.take_if(|route| route.generation > generation);
+    }
+
     pub(crate) fn route(&self) -> Option<&Arc<Route>> {
         self.route.as_ref()
     }

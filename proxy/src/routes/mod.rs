@@ -105,6 +105,24 @@ impl Routes {
         }
     }
 
+    /// Forgets that a generation is over: a read of the record that was begun when that was known says that it lives. The
+    /// ledger was restored from an older snapshot, and it decides.
+    pub(crate) fn reopen(&self, session: &SessionId, generation: Generation) {
+        let mut addresses = self.addresses.lock();
+        self.table.peek(session, |entry, state| {
+            let before = state.known.route().cloned();
+            state.known.reopen(generation);
+            state.gate.reopen(generation);
+            if let Some(before) = before.filter(|_| state.known.route().is_none()) {
+                release(&mut addresses, &before);
+            }
+            state.used = Some(generation);
+            state.verified_at = None;
+            tracing::warn!(session.id = %session, %generation, "A session's record has gone back: its ledger was restored.");
+            entry.announce();
+        });
+    }
+
     /// Drops exactly this route: it turned out not to lead there.
     pub(crate) fn forget(&self, wrong: &Route) {
         let mut addresses = self.addresses.lock();

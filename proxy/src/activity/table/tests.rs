@@ -52,6 +52,28 @@ async fn many_short_uses_are_few_reports() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn how_many_uses_there_are_is_reported_once_a_second_and_only_if_it_changed() {
+    let (camp, mut link) = running().await;
+    let first = camp.admit().await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(reported(&mut link).len(), 1, "the edge");
+    let mut others = vec![camp.admit().await.unwrap(), camp.admit().await.unwrap()];
+    for _ in 0..1000 {
+        drop(camp.admit().await.unwrap());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let counts: Vec<_> =
+        reported(&mut link).iter().map(|activity| (activity.open, activity.idle_ms)).collect();
+    assert_eq!(counts, [(3, 0)], "and those that came and went meanwhile are not worth a word");
+    others.pop();
+    tokio::time::sleep(2 * SECOND).await;
+    assert_eq!(reported(&mut link).iter().map(|activity| activity.open).collect::<Vec<_>>(), [2]);
+    drop((others, first));
+    tokio::time::sleep(2 * SECOND).await;
+    assert_eq!(reported(&mut link).iter().map(|activity| activity.open).collect::<Vec<_>>(), [0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_full_state_names_what_was_used_and_its_age() {
     let (camp, _link) = running().await;
     assert_eq!(camp.table.full_state(), [], "never used");
