@@ -4,7 +4,8 @@ use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    dev, events, exec_guard, ls, members, proxy, service, signals, spawn, status, stop, telemetry, whiteboard,
+    dev, doctor, events, exec_guard, lease, logs, ls, members, proxy, service, signals, spawn, status, stop,
+    telemetry, token, whiteboard,
 };
 
 /// A short-lived server process for every user, document or room: pitched in moments, reached at its own hostname,
@@ -39,8 +40,12 @@ pub(crate) enum Command {
     Ls(ls::Args),
     Status(status::Args),
     Events(events::Args),
+    Logs(logs::Args),
     Stop(stop::Args),
+    Lease(lease::Args),
     Members(members::Args),
+    Token(token::Args),
+    Doctor(doctor::Args),
     #[command(hide = true)]
     Whiteboard(whiteboard::Args),
     #[command(hide = true)]
@@ -71,8 +76,12 @@ impl Command {
             Self::Ls(args) => ls::run(args).await,
             Self::Status(args) => status::run(args).await,
             Self::Events(args) => events::run(args).await,
+            Self::Logs(args) => logs::run(args).await,
             Self::Stop(args) => stop::run(args).await,
+            Self::Lease(args) => lease::run(args).await,
             Self::Members(args) => members::run(args).await,
+            Self::Token(args) => token::run(args).await,
+            Self::Doctor(args) => doctor::run(args).await,
             Self::Whiteboard(args) => whiteboard::run(args, stopping()?).await,
             Self::ExecGuard(args) => exec_guard::run(args),
         }
@@ -99,7 +108,7 @@ mod tests {
     fn every_command_that_is_shown_has_examples() {
         let cli = Cli::command();
         let shown = || cli.get_subcommands().filter(|command| !command.is_hide_set());
-        assert_eq!(shown().count(), 9);
+        assert_eq!(shown().count(), 13);
         for command in shown() {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("Examples:\n  bivouac "), "{} has none", command.get_name());

@@ -29,6 +29,12 @@ pub(crate) struct Args {
 impl Args {
     /// The client.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
+        let (url, token) = self.whom()?;
+        Ok(Client::new(url, token?)?)
+    }
+
+    /// The address, and the token or why there is none.
+    pub(crate) fn whom(&self) -> anyhow::Result<(Url, anyhow::Result<SecretString>)> {
         let found = discovery::read()?;
         let address = match (&self.addr, found.as_ref().and_then(|found| found.api.clone())) {
             (Some(given), _) => given.clone(),
@@ -39,14 +45,14 @@ impl Args {
         };
         let url =
             with_scheme(&address).parse::<Url>().with_context(|| format!("{address} is not an address"))?;
-        Ok(Client::new(url, self.token(found)?)?)
+        Ok((url, self.token(found)))
     }
 
     /// A token given by hand is never overridden; one of the discovery file is only for the address of that file, so
     /// that it is not sent to a stranger.
     fn token(&self, found: Option<Bound>) -> anyhow::Result<SecretString> {
         if let Some(file) = &self.token_file {
-            return private_file::read_secret(file);
+            return private_file::read_token(file);
         }
         if let Some(token) = std::env::var("BIVOUAC_TOKEN").ok().filter(|token| !token.is_empty()) {
             return Ok(token.into());
@@ -58,7 +64,7 @@ impl Args {
         };
         match found.filter(same) {
             Some(Bound { token: Some(token), .. }) => Ok(token.into()),
-            Some(Bound { token_file: Some(file), .. }) => private_file::read_secret(&file),
+            Some(Bound { token_file: Some(file), .. }) => private_file::read_token(&file),
             _ => anyhow::bail!("no API token: give --token-file, or set BIVOUAC_TOKEN"),
         }
     }

@@ -16,6 +16,7 @@ use bivouac_ledger::Ledger;
 use bivouac_ledger::directory::{MemoryDirectory, Replica};
 use bivouac_ledger::memory::MemoryLedger;
 use bivouac_proxy::{Backends, Proxy};
+use bivouac_service::api::Bootstrap;
 use bivouac_service::app::{self, Service};
 use bivouac_service::backend::Grace;
 use bivouac_service::backend::process::{ProcessBackend, Settings};
@@ -146,15 +147,23 @@ async fn bind(args: Args) -> anyhow::Result<(Dev, Proxy, Service)> {
 impl Dev {
     /// Tells programs and people that all is there, and pitches the first session.
     async fn announce(&self) -> anyhow::Result<()> {
-        let names = || self.templates.iter().map(|template| template.name.as_str());
-        let open = if names().any(|name| name == bundled::WHITEBOARD) { self.welcome().await } else { None };
+        let names: Vec<_> = self.templates.iter().map(|template| template.name.to_string()).collect();
+        let open =
+            if names.iter().any(|name| name == bundled::WHITEBOARD) { self.welcome().await } else { None };
         self.bound.write(&discovery::file()?)?;
         if let Some(file) = &self.args.ready_file {
             self.bound.write(file)?;
         }
         let (bound, home, domain) = (&self.bound, &self.home, self.domain.as_str());
-        banner::Banner { bound, home, open, example: names().next(), domain, secret: &self.secrets.cluster }
-            .print()
+        banner::Banner {
+            bound,
+            home,
+            open,
+            example: names.first().map(String::as_str),
+            domain,
+            secret: &self.secrets.cluster,
+        }
+        .print()
     }
 
     /// The session that is there from the start. Without it everything else works all the same.
@@ -203,7 +212,7 @@ impl Args {
             listen: self.proxy,
             admin: LOOPBACK,
             domain: "localhost".to_owned(),
-            link_secret: secrets.link.clone(),
+            link_secrets: secrets.link.clone().into(),
             data_dir: home.proxy(),
             backends: Backends { ports: vec![1024..=u16::MAX], ..Backends::default() },
             hold_timeout: Duration::from_secs(60),
@@ -226,9 +235,9 @@ impl Args {
             internal: LOOPBACK,
             allow_hosts: Vec::new(),
             allow_origins: Vec::new(),
-            tokens: vec![home.token.clone()],
+            tokens: Bootstrap::of_tokens(std::slice::from_ref(&home.token)),
             cluster_secret: secrets.cluster.clone(),
-            link_secret: secrets.link.clone(),
+            link_secrets: secrets.link.clone().into(),
             templates,
             parser: None,
             sessions: session::Settings {

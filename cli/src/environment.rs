@@ -1,5 +1,7 @@
 //! What the environment says of the cluster around this process.
 
+use std::time::Duration;
+
 use bivouac_service::Failpoints;
 
 use crate::nomad_env::{self, Nomad};
@@ -11,6 +13,29 @@ fn variable(name: &str) -> Option<String> {
 /// Consul's agent, from the variables of Consul's own tools.
 pub(crate) fn consul() -> anyhow::Result<bivouac_consul::Config> {
     Ok(bivouac_consul::Config::from_variables(variable)?)
+}
+
+/// Says so if Consul is older than what this is made for. A policy need not permit that question: then it stays open.
+pub(crate) async fn compare_consuls_version(consul: bivouac_consul::Client) {
+    const OLDEST: (u32, u32) = (1, 16);
+    let agent = loop {
+        match consul.agent().await {
+            Ok(agent) => break agent,
+            Err(bivouac_consul::Error::Unavailable(_)) => tokio::time::sleep(Duration::from_secs(5)).await,
+            Err(why) => {
+                let (major, minor) = OLDEST;
+                tracing::debug!(%why, "Consul does not tell its version; {major}.{minor} or later is assumed.");
+                return;
+            }
+        }
+    };
+    if agent.release().is_some_and(|release| release < OLDEST) {
+        let (major, minor) = OLDEST;
+        tracing::warn!(
+            consul.version = agent.version,
+            "Consul is older than {major}.{minor}, the oldest that this is made for: upgrade it."
+        );
+    }
 }
 
 /// Nomad, from the variables of Nomad's own tools.

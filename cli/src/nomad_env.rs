@@ -16,29 +16,34 @@ pub(crate) struct Nomad {
 }
 
 /// Reads `NOMAD_ADDR`, `NOMAD_TOKEN`, `NOMAD_REGION`, `NOMAD_NAMESPACE`, `NOMAD_CACERT`, `NOMAD_CLIENT_CERT`,
-/// `NOMAD_CLIENT_KEY` and `NOMAD_SKIP_VERIFY` through `variable`. Empty ones count as unset.
+/// `NOMAD_CLIENT_KEY`, `NOMAD_TLS_SERVER_NAME` and `NOMAD_SKIP_VERIFY` through `variable`, and `NOMAD_TOKEN_FILE`, which
+/// is ours: a task's workload identity is a file that is replaced. Empty ones count as unset.
 pub(crate) fn read(variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Nomad> {
     let set = |name: &str| variable(name).filter(|value| !value.is_empty());
     let file = |name: &str| set(name).map(PathBuf::from);
+    // Nomad itself sets it in tasks that are given a token; there the address says where to go.
     anyhow::ensure!(
-        set("NOMAD_UNIX_ADDR").is_none(),
+        set("NOMAD_UNIX_ADDR").is_none() || set("NOMAD_ADDR").is_some(),
         "NOMAD_UNIX_ADDR is not supported: set NOMAD_ADDR to an http:// or https:// address"
     );
-    for folder in ["NOMAD_CAPATH", "NOMAD_TLS_SERVER_NAME"] {
-        if set(folder).is_some() {
-            tracing::warn!(variable = folder, "This variable is not supported and has no effect.");
-        }
+    if set("NOMAD_CAPATH").is_some() {
+        tracing::warn!(
+            variable = "NOMAD_CAPATH",
+            "This variable is not supported and has no effect: name one file with all authorities in NOMAD_CACERT."
+        );
     }
     let skip =
         set("NOMAD_SKIP_VERIFY").is_some_and(|value| matches!(value.as_str(), "1" | "t" | "true" | "TRUE"));
     let config = Config {
         address: address(&set("NOMAD_ADDR").unwrap_or_else(|| DEFAULT_ADDRESS.to_owned()))?,
         token: set("NOMAD_TOKEN").map(Into::into),
+        token_file: file("NOMAD_TOKEN_FILE"),
         region: set("NOMAD_REGION"),
         tls: Tls {
             ca_file: file("NOMAD_CACERT"),
             certificate_file: file("NOMAD_CLIENT_CERT"),
             key_file: file("NOMAD_CLIENT_KEY"),
+            server_name: set("NOMAD_TLS_SERVER_NAME"),
             skip_verify: skip,
         },
     };

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use bivouac_client::State;
+use bivouac_protocol::text::printable;
 use jiff::Timestamp;
 use owo_colors::{OwoColorize, Style};
 
@@ -46,7 +47,7 @@ pub(crate) fn plain(text: impl fmt::Display) -> Cell {
 
 /// A cell in a colour.
 pub(crate) fn painted(text: impl fmt::Display, style: Style) -> Cell {
-    Cell { text: text.to_string(), style }
+    Cell { text: printable(&text.to_string()), style }
 }
 
 /// Prints rows below headings, columns aligned, nothing after the last column's text.

@@ -4,7 +4,8 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context;
-use secrecy::SecretString;
+use bivouac_protocol::proof::LinkSecrets;
+use secrecy::{ExposeSecret, SecretString};
 
 /// Writes the file whole at once, mode 0600: to a temporary file beside it, then renamed over it.
 pub(crate) fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
@@ -27,10 +28,22 @@ pub(crate) fn read_secret(path: &Path) -> anyhow::Result<SecretString> {
     Ok(secret.to_owned().into())
 }
 
+/// Reads an API token: the first line of the file that has one. A service's own file may have several, of which any opens
+/// the API.
+pub(crate) fn read_token(path: &Path) -> anyhow::Result<SecretString> {
+    let text = read_secret(path)?;
+    Ok(text.expose_secret().lines().next().unwrap_or_default().trim().to_owned().into())
+}
+
+/// Reads the secrets of the links, one on each line.
+pub(crate) fn read_link_secrets(path: &Path) -> anyhow::Result<LinkSecrets> {
+    let text = read_secret(path)?;
+    LinkSecrets::of_text(text.expose_secret()).with_context(|| format!("{} is empty", path.display()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use secrecy::ExposeSecret;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
@@ -50,5 +63,13 @@ mod tests {
         let path = dir.path().join("secret");
         write(&path, b" \n").unwrap();
         assert!(read_secret(&path).unwrap_err().to_string().contains("is empty"));
+    }
+
+    #[test]
+    fn of_several_tokens_the_first_is_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        write(&path, b"\n new \r\nold\n").unwrap();
+        assert_eq!(read_token(&path).unwrap().expose_secret(), "new");
     }
 }

@@ -37,7 +37,7 @@ pub(crate) struct Args {
     /// Domain of the session hostnames: each is the session's id in front of it
     #[arg(long, env = "BIVOUAC_DOMAIN", default_value = "localhost")]
     domain: String,
-    /// File with the secret that services and proxies share
+    /// File with the secret that services and proxies share; during a rotation the new one, and below it the old one
     #[arg(long, env = "BIVOUAC_LINK_SECRET_FILE", value_name = "FILE")]
     link_secret_file: PathBuf,
     /// Folder of this host, kept from one start to the next: it tells that an earlier proxy here is dead
@@ -83,6 +83,7 @@ pub(crate) struct Limits {
 pub(crate) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
     let config = args.config()?;
     let consul = Client::new(&environment::consul()?)?;
+    tokio::spawn(environment::compare_consuls_version(consul.clone()));
     let ledger = Arc::new(ConsulLedger::new(consul.clone(), &args.prefix));
     let directory = Arc::new(ConsulDirectory::new(consul.clone(), &args.prefix));
     // Joining waits for Consul for as long as it takes; the admin listener says so meanwhile.
@@ -99,16 +100,18 @@ pub(crate) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
             address: registration::advertised(listen, args.advertise)?,
             health: registration::advertised(admin, args.advertise)?,
         };
-        Some(Registration::new(consul, &args.prefix, &[listener]))
+        Some(Registration::new(consul.clone(), &args.prefix, &[listener]))
     };
     let (proxy_url, admin_url) = (ready_file::http(listen), ready_file::http(admin));
     tracing::info!(proxy = proxy_url, admin = admin_url, domain = args.domain, "The proxy serves.");
     if let Some(file) = &args.ready_file {
         Bound { proxy: Some(proxy_url), admin: Some(admin_url), ..Bound::default() }.write(file)?;
     }
+    let until = shutdown.clone();
+    tokio::spawn(async move { until.run_until_cancelled(consul.watch_token()).await });
     match registration {
         // Out of the catalogue first, so that balancers stop sending users while it drains.
-        Some(registration) => drop(tokio::join!(registration.keep(shutdown.clone()), proxy.run(shutdown))),
+        Some(registration) => drop(tokio::join!(registration.keep(proxy.draining()), proxy.run(shutdown))),
         None => proxy.run(shutdown).await,
     }
     Ok(())
@@ -130,7 +133,7 @@ impl Args {
             listen: self.listen,
             admin: self.admin,
             domain: self.domain.clone(),
-            link_secret: private_file::read_secret(&self.link_secret_file)?,
+            link_secrets: private_file::read_link_secrets(&self.link_secret_file)?,
             data_dir: self.data_dir.clone(),
             backends: Backends { networks, ports },
             hold_timeout: limits.hold_timeout.get(),
@@ -142,7 +145,8 @@ impl Args {
     }
 }
 
-fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+/// A range of ports, as FIRST-LAST.
+pub(crate) fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
     let port = |text: &str| text.trim().parse().ok().filter(|port: &u16| *port > 0);
     match text.split_once('-').and_then(|(first, last)| Some((port(first)?, port(last)?))) {
         Some((first, last)) if first <= last => Ok(first..=last),

@@ -52,7 +52,11 @@ impl Registration {
                 id: format!("{name}-{life}"),
                 address: listener.address,
                 tags: vec!["bivouac".to_owned()],
-                meta: BTreeMap::from([("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
+                meta: BTreeMap::from([
+                    ("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+                    // Where Prometheus finds the metrics of a proxy, as in its jobspec.
+                    ("admin_port".to_owned(), listener.health.port().to_string()),
+                ]),
                 check: Some(Check {
                     name: format!("{name} answers"),
                     probe: Probe::Http {

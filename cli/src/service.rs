@@ -3,17 +3,22 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use axum::http::HeaderValue;
 use bivouac_ledger::consul::ConsulLedger;
+use bivouac_ledger::{Ledger, installation};
 use bivouac_protocol::Span;
 use bivouac_protocol::id::cluster_fingerprint;
+use bivouac_service::api::Bootstrap;
 use bivouac_service::app::{Config, Service};
 use bivouac_service::backend::nomad::{self, NomadBackend};
 use bivouac_service::session::Settings;
+use bivouac_service::spec::template::jobspec::NomadParser;
 use bivouac_service::spec::template::{Mode, TemplateVar, Templates};
 use jiff::SignedDuration;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -52,10 +57,10 @@ pub(crate) struct Args {
     /// File with the secret that session ids are derived from; never change it
     #[arg(long, env = "BIVOUAC_CLUSTER_SECRET_FILE", value_name = "FILE")]
     cluster_secret_file: PathBuf,
-    /// File with the secret that services and proxies share
+    /// File with the secret that services and proxies share; during a rotation the new one, and below it the old one
     #[arg(long, env = "BIVOUAC_LINK_SECRET_FILE", value_name = "FILE")]
     link_secret_file: PathBuf,
-    /// File with the token that opens the API
+    /// File with the bootstrap tokens that open all of the API, one on each line; read again when it changes
     #[arg(long, env = "BIVOUAC_TOKEN_FILE", value_name = "FILE")]
     token_file: PathBuf,
     /// Origin whose pages may call the API; may be repeated
@@ -67,6 +72,10 @@ pub(crate) struct Args {
     /// Prefix of all our keys in Consul
     #[arg(long, env = "BIVOUAC_PREFIX", default_value = "bivouac")]
     prefix: String,
+    /// Nomad namespace in which sessions may run; may be repeated. Without any: all, which takes a token that may read
+    /// every namespace
+    #[arg(long, env = "BIVOUAC_NOMAD_NAMESPACE", value_name = "NAMESPACE", value_delimiter = ',')]
+    nomad_namespace: Vec<String>,
     #[command(flatten)]
     patience: Patience,
     /// Address under which the others reach this host, where Nomad does not register this process
@@ -76,6 +85,9 @@ pub(crate) struct Args {
     #[arg(long, env = "BIVOUAC_READY_FILE", value_name = "FILE")]
     ready_file: Option<PathBuf>,
 }
+
+/// Longest wait at the start for the ledger's word on whose it is.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long is waited for whom.
 #[derive(clap::Args, Debug)]
@@ -101,15 +113,20 @@ struct SpanOrNever(Option<Span>);
 /// Serves until the shutdown; sessions go on.
 pub(crate) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
     let consul = bivouac_consul::Client::new(&environment::consul()?)?;
-    let ledger = Arc::new(ConsulLedger::new(consul.clone(), &args.prefix));
+    tokio::spawn(environment::compare_consuls_version(consul.clone()));
+    let ledger: Arc<dyn Ledger> = Arc::new(ConsulLedger::new(consul.clone(), &args.prefix));
     let found = environment::nomad()?;
     let nomad = bivouac_nomad::Client::new(found.config)?;
-    let config = Config { parser: Some(Arc::new(nomad.clone())), ..args.config()? };
-    let jobs = nomad::Settings {
-        namespace: found.namespace,
-        ..nomad::Settings::new(cluster_fingerprint(&config.cluster_secret))
-    };
-    let service = Service::bind(config, ledger, Arc::new(NomadBackend::new(nomad, jobs))).await?;
+    let config = args.config()?;
+    let fingerprint = cluster_fingerprint(&config.cluster_secret);
+    // With Consul away it serves nevertheless, and is told as soon as Consul answers.
+    timeout(PATIENCE, same_installation(&ledger, &fingerprint)).await.unwrap_or(Ok(()))?;
+    let jobs = nomad::Settings { namespace: found.namespace, ..nomad::Settings::new(&*fingerprint) }
+        .within(&args.nomad_namespace);
+    let parser = NomadParser { client: nomad.clone(), namespace: jobs.namespace.clone() };
+    let config = Config { parser: Some(Arc::new(parser)), ..config };
+    let service =
+        Service::bind(config, Arc::clone(&ledger), Arc::new(NomadBackend::new(nomad.clone(), jobs))).await?;
     let (api, internal) = (service.api_addr(), service.internal_addr());
     let registration = if registration::is_nomads_business() {
         None
@@ -118,7 +135,7 @@ pub(crate) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
         let listener = |role, address| Ok(Listener { role, address: told(address)?, health: told(address)? });
         let listeners: anyhow::Result<Vec<_>> =
             [listener("service", api), listener("link", internal)].into_iter().collect();
-        Some(Registration::new(consul, &args.prefix, &listeners?))
+        Some(Registration::new(consul.clone(), &args.prefix, &listeners?))
     };
     let (api_url, internal_url) = (ready_file::http(api), ready_file::http(internal));
     tracing::info!(api = api_url, internal = internal_url, "The service serves.");
@@ -132,8 +149,33 @@ pub(crate) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
             registration.keep(shutdown.clone()).await;
         }
     };
-    let (served, ()) = tokio::join!(service.run(shutdown.clone()), registered);
-    Ok(served?)
+    let tokens = async { tokio::join!(consul.watch_token(), nomad.watch_token()) };
+    let checked = async {
+        let same = shutdown.run_until_cancelled(same_installation(&ledger, &fingerprint)).await;
+        if matches!(same, Some(Err(_))) {
+            shutdown.cancel();
+        }
+        same.unwrap_or(Ok(()))
+    };
+    let (served, (), _, checked) = tokio::join!(
+        service.run(shutdown.clone()),
+        registered,
+        shutdown.run_until_cancelled(tokens),
+        checked,
+    );
+    served?;
+    checked
+}
+
+/// Asks until the ledger says whether it belongs to the installation of our cluster secret.
+async fn same_installation(ledger: &Arc<dyn Ledger>, fingerprint: &str) -> anyhow::Result<()> {
+    loop {
+        match installation::belongs_to(ledger, fingerprint).await {
+            Ok(same) => return Ok(same?),
+            Err(error) => tracing::debug!(%error, "Whose ledger this is cannot be read yet."),
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 impl Args {
@@ -145,9 +187,9 @@ impl Args {
             internal: self.internal,
             allow_hosts: self.allow_host.clone(),
             allow_origins: self.allow_origin.clone(),
-            tokens: vec![private_file::read_secret(&self.token_file)?],
+            tokens: Bootstrap::of_file(&self.token_file)?,
             cluster_secret: private_file::read_secret(&self.cluster_secret_file)?,
-            link_secret: private_file::read_secret(&self.link_secret_file)?,
+            link_secrets: private_file::read_link_secrets(&self.link_secret_file)?,
             templates: Arc::new(Templates::load(&self.templates, &self.template_var, Mode::Nomad)?),
             parser: None,
             sessions: Settings {

@@ -1,7 +1,7 @@
 //! `bivouac spawn`: a new session, or the live one of a key.
 
 use bivouac_client::{SpawnRequest, Spawned, Wait};
-use bivouac_protocol::Span;
+use bivouac_protocol::{IdempotencyKey, Span};
 use owo_colors::OwoColorize;
 
 use crate::pairs::{self, Pair};
@@ -14,6 +14,7 @@ Examples:
   bivouac spawn whiteboard                         a session with a random id
   bivouac spawn whiteboard --key doc-1 --wait      the session of doc-1, once it is ready
   bivouac spawn editor --param doc=notes --user ann --label plan=free
+  bivouac spawn editor --idempotency-key order-7   once, however often this is repeated
   curl \"$(bivouac spawn whiteboard --key doc-1 | head -1)\"
 
 The first line of the output is the session's URL.")]
@@ -47,6 +48,9 @@ pub(crate) struct Args {
     /// Give it up if it is not ready by then
     #[arg(long, value_name = "DURATION")]
     startup_timeout: Option<Span>,
+    /// Makes a spawn without a key safe to repeat: the same text and the same request lead to the same session
+    #[arg(long, value_name = "TEXT", conflicts_with = "key")]
+    idempotency_key: Option<IdempotencyKey>,
     /// Answer when the session is ready, or has failed to become so
     #[arg(long, short)]
     wait: bool,
@@ -59,7 +63,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let client = args.connect.client()?;
     let wait = if args.wait { Wait::Ready } else { Wait::Claimed };
     let json = args.connect.json;
-    let reply = client.spawn(&args.request(), wait).await?;
+    let once = args.idempotency_key.clone();
+    let request = args.request();
+    let reply = match once {
+        Some(key) => client.spawn_once(&request, &key, wait).await?,
+        None => client.spawn(&request, wait).await?,
+    };
     if json {
         output::json(&reply.json)?
     } else {

@@ -1,6 +1,7 @@
 //! `bivouac status`: one session, why it is alive, or why it ended.
 
 use bivouac_client::{Alive, Session, Verdict};
+use bivouac_protocol::text::printable;
 use bivouac_protocol::{Reason, ReasonCode};
 use jiff::Timestamp;
 use owo_colors::OwoColorize;
@@ -46,6 +47,10 @@ pub(crate) fn print(session: &Session, now: Timestamp) -> anyhow::Result<()> {
         let steps: Vec<_> = steps.into_iter().map(|(name, after)| (name, timeline::offset(after))).collect();
         output::fields(&steps)?;
     }
+    if let Some(reason) = session.reason.as_ref().filter(|reason| !reason.log_tail.is_empty()) {
+        output::line(format_args!("\n  {}", "what it printed last".dimmed()))?;
+        reason.log_tail.iter().try_for_each(|line| output::line(format_args!("  {line}")))?;
+    }
     Ok(())
 }
 
@@ -62,13 +67,21 @@ fn facts(session: &Session, now: Timestamp) -> Vec<(&'static str, String)> {
         let node = session.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
         facts.push(("allocation", format!("{allocation}{node}")));
     }
+    if let Some(away) = &session.unreachable {
+        let since = output::roughly(output::between(away.since, now));
+        let then = match away.given_up_at {
+            Some(at) => format!("given up in {}", output::roughly(output::between(now, at))),
+            None => "waited for; bivouac stop --abandon gives it up".to_owned(),
+        };
+        facts.push(("node", format!("unreachable for {since}: {then}")));
+    }
     facts.push(("policy", policy(session)));
     if let Some(user) = &session.user {
-        facts.push(("user", user.clone()));
+        facts.push(("user", printable(user)));
     }
     if !session.labels.is_empty() {
         let labels: Vec<_> = session.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        facts.push(("labels", labels.join(" ")));
+        facts.push(("labels", printable(&labels.join(" "))));
     }
     facts
 }
@@ -85,6 +98,9 @@ fn policy(session: &Session) -> String {
     if policy.wake {
         text.push_str(" · wakes on request");
     }
+    if let Some(after) = policy.overlap_after {
+        text.push_str(&format!(" · given up when unreachable for {after}"));
+    }
     text
 }
 
@@ -98,19 +114,20 @@ pub(crate) fn why(session: &Session, now: Timestamp) -> String {
     }
     let Some(alive) = &session.alive else { return "-".to_owned() };
     let open: u64 = alive.proxies.iter().map(|proxy| u64::from(proxy.open)).sum();
+    let ends = alive
+        .ends_at
+        .map(|at| format!(", ends in {}", output::roughly(output::between(now, at))))
+        .unwrap_or_default();
     match alive.verdict {
-        _ if !alive.leases.is_empty() => {
-            format!("kept alive by {}", count(alive.leases.len() as u64, "lease"))
-        }
         Verdict::Busy if open > 0 => format!("in use, {open} open"),
+        _ if !alive.leases.is_empty() => {
+            format!("kept alive by {}{ends}", count(alive.leases.len() as u64, "lease"))
+        }
         Verdict::Busy => "in use".to_owned(),
         Verdict::Unknown => {
             format!("unknown: {} silent, nothing is stopped", count(alive.silent.len() as u64, "proxy"))
         }
-        Verdict::Idle => match alive.ends_at {
-            Some(at) => format!("unused, ends in {}", output::roughly(output::between(now, at))),
-            None => "unused".to_owned(),
-        },
+        Verdict::Idle => format!("unused{ends}"),
     }
 }
 
@@ -136,7 +153,7 @@ fn because(reason: &Reason) -> String {
         |code: &i32| *code != 0 || matches!(reason.code, ReasonCode::Exited | ReasonCode::StartFailed);
     let exit =
         reason.exit_code.filter(telling).map(|code| format!(" (exit code {code})")).unwrap_or_default();
-    format!("{}: {detail}{exit}", reason.code.as_str())
+    format!("{}: {}{exit}", reason.code.as_str(), printable(detail))
 }
 
 /// Every proxy's word, and every promise.

@@ -40,6 +40,7 @@ impl Banner<'_> {
             output::line("          open it again, and it is back")?;
         }
         output::line(format_args!("  {}   {api}", "API  ".dimmed()))?;
+        output::line(format_args!("  {}   {api}/ui", "Look ".dimmed()))?;
         output::line(format_args!("  {}   {file}", "Token".dimmed()))?;
         if let Some(template) = self.example {
             self.print_example(api, template)?;

@@ -90,7 +90,7 @@ impl Error {
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::Refused(problem) => matches!(problem.status, 503 | 504),
+            Self::Refused(problem) => matches!(problem.status, 429 | 503 | 504),
             Self::Unreachable { .. } | Self::Stream(_) | Self::Ended => true,
             Self::Foreign { .. } | Self::Setup(_) => false,
         }

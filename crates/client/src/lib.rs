@@ -17,10 +17,12 @@
 
 mod error;
 mod events;
+mod logs;
 mod model;
+mod tokens;
 mod transport;
 
-use bivouac_protocol::{BootId, Key, Namespace, SessionId};
+use bivouac_protocol::{BootId, IdempotencyKey, Key, LeaseName, Namespace, SessionId};
 use futures::Stream;
 use reqwest::Method;
 use secrecy::SecretString;
@@ -28,10 +30,12 @@ use url::Url;
 
 pub use error::{Error, Problem};
 pub use events::Event;
+pub use logs::{LogQuery, Output};
 pub use model::{
-    Alive, Filter, MemberList, ProxyUse, Session, SessionPage, SpawnRequest, Spawned, State, Template,
-    TemplateList, Verdict,
+    Alive, Filter, LeaseLength, ListedMember, MemberList, ProxyUse, Session, SessionPage, SpawnRequest, Spawned, State,
+    Template, TemplateList, Unreachable, Verdict,
 };
+pub use tokens::{GivenToken, NewToken, Rotation, TokenInfo, TokenList};
 use transport::Transport;
 
 /// An answer of the API.
@@ -59,6 +63,8 @@ pub enum Stop {
     Graceful,
     /// It is killed at once.
     Force,
+    /// Its node is unreachable: it is given up, and may run on until the node is back.
+    Abandon,
 }
 
 /// The client. Cheap to clone; clones share their connections.
@@ -82,11 +88,57 @@ impl Client {
     /// # Errors
     /// A [`Problem`] if the service refuses, or the start failed while waiting for it.
     pub async fn spawn(&self, request: &SpawnRequest, wait: Wait) -> Result<Reply<Spawned>, Error> {
+        self.transport.send(self.spawning(request, wait)).await
+    }
+
+    /// Spawns a session without a key so that it may be repeated: the same `idempotency_key` and the same request lead to
+    /// the same session, as it is by then, also if the first answer was lost.
+    ///
+    /// # Errors
+    /// A [`Problem`] if the service refuses, with code `idempotency_key_reused` if the request is another one than before.
+    pub async fn spawn_once(
+        &self,
+        request: &SpawnRequest,
+        idempotency_key: &IdempotencyKey,
+        wait: Wait,
+    ) -> Result<Reply<Spawned>, Error> {
+        let call = self.spawning(request, wait).header("idempotency-key", idempotency_key.as_str());
+        self.transport.send(call).await
+    }
+
+    fn spawning(&self, request: &SpawnRequest, wait: Wait) -> reqwest::RequestBuilder {
         let mut url = self.transport.url(&["v1", "spawn"]);
         if wait == Wait::Ready {
             url.query_pairs_mut().append_pair("wait", "ready");
         }
-        self.transport.send(self.transport.patient(Method::POST, url).json(request)).await
+        self.transport.patient(Method::POST, url).json(request)
+    }
+
+    /// Keeps a session alive for some time, or until some time, or renews that promise. What reaches beyond the
+    /// session's lifetime is cut: the answer says until when the lease holds.
+    ///
+    /// # Errors
+    /// A [`Problem`], with code `session_ended` or `session_stopping` if the session is not live any more.
+    pub async fn lease(
+        &self,
+        id: &SessionId,
+        name: &LeaseName,
+        length: &LeaseLength,
+    ) -> Result<Reply<Session>, Error> {
+        let call = self.transport.request(Method::PUT, self.lease_url(id, name));
+        self.transport.send(call.json(length)).await
+    }
+
+    /// Takes a lease back. Idempotent: where there is none, the session is returned as it is.
+    ///
+    /// # Errors
+    /// A [`Problem`] if the service refuses.
+    pub async fn release(&self, id: &SessionId, name: &LeaseName) -> Result<Reply<Session>, Error> {
+        self.transport.send(self.transport.request(Method::DELETE, self.lease_url(id, name))).await
+    }
+
+    fn lease_url(&self, id: &SessionId, name: &LeaseName) -> Url {
+        self.transport.url(&["v1", "sessions", id.as_str(), "leases", name.as_str()])
     }
 
     /// One page of the sessions that the service knows, newest claim first.
@@ -125,8 +177,10 @@ impl Client {
     /// A [`Problem`] if the service refuses.
     pub async fn stop(&self, id: &SessionId, how: Stop) -> Result<Reply<Session>, Error> {
         let mut url = self.transport.url(&["v1", "sessions", id.as_str()]);
-        if how == Stop::Force {
-            url.query_pairs_mut().append_pair("force", "true");
+        match how {
+            Stop::Graceful => {}
+            Stop::Force => _ = url.query_pairs_mut().append_pair("force", "true"),
+            Stop::Abandon => _ = url.query_pairs_mut().append_pair("abandon", "true"),
         }
         self.transport.send(self.transport.request(Method::DELETE, url)).await
     }
@@ -164,6 +218,15 @@ impl Client {
     pub async fn members(&self) -> Result<Reply<MemberList>, Error> {
         let url = self.transport.url(&["v1", "members"]);
         self.transport.send(self.transport.request(Method::GET, url)).await
+    }
+
+    /// Has a proxy accept nothing more, let what is open end by itself, and leave.
+    ///
+    /// # Errors
+    /// A [`Problem`], with code `not_found` if there is no such member.
+    pub async fn drain_member(&self, boot: &BootId) -> Result<Reply<ListedMember>, Error> {
+        let url = self.transport.url(&["v1", "members", boot.as_str(), "drain"]);
+        self.transport.send(self.transport.request(Method::POST, url)).await
     }
 
     /// Removes a member for good: its evidence is no longer waited for. Only right when its process is dead.

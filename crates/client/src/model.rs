@@ -6,7 +6,7 @@ use std::fmt;
 
 use bivouac_protocol::{
     AllocationId, BootId, Generation, Key, Namespace, Policy, Reason, SessionId, Span, TemplateName,
-    Timeline, member::Member, record::Resources,
+    Timeline, TokenName, member::Member, record::Resources,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -60,6 +60,16 @@ impl SpawnRequest {
     pub fn new(template: impl Into<String>) -> Self {
         Self { template: template.into(), ..Self::default() }
     }
+}
+
+/// How long a lease keeps a session alive, by the wall clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeaseLength {
+    /// From now on.
+    For(Span),
+    /// Until this time.
+    Until(Timestamp),
 }
 
 /// The answer to a spawn.
@@ -144,10 +154,16 @@ pub struct Session {
     pub labels: BTreeMap<String, String>,
     /// For whom it was spawned.
     pub user: Option<String>,
+    /// The name of the API token that spawned it.
+    #[serde(default)]
+    pub spawned_by: Option<TokenName>,
     /// Its allocation in Nomad.
     pub allocation: Option<AllocationId>,
     /// Where it runs.
     pub node: Option<String>,
+    /// Its node is not heard from.
+    #[serde(default)]
+    pub unreachable: Option<Unreachable>,
     /// The rules of this run.
     pub policy: Policy,
     /// When what happened.
@@ -155,6 +171,15 @@ pub struct Session {
     pub timeline: Timeline,
     /// Why it is alive; absent once it is stopping.
     pub alive: Option<Alive>,
+}
+
+/// Since when a session's node has been away, and what follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Unreachable {
+    /// When it was first seen so.
+    pub since: Timestamp,
+    /// When it is given up, if the node stays away; absent where it is waited for.
+    pub given_up_at: Option<Timestamp>,
 }
 
 /// The evidence that keeps a session alive.

@@ -100,7 +100,7 @@ impl Transport {
         self.base.origin().ascii_serialization()
     }
 
-    fn unreachable(&self, source: reqwest::Error) -> Error {
+    pub(crate) fn unreachable(&self, source: reqwest::Error) -> Error {
         // The address is ours to name; reqwest would repeat the whole URL with its query.
         Error::Unreachable { address: self.address(), source: source.without_url() }
     }
