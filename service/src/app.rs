@@ -8,24 +8,30 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::HeaderValue;
 use axum::routing::get;
+use axum::serve::ListenerExt;
 use bivouac_ledger::Ledger;
+use bivouac_ledger::measured::Measured;
 use bivouac_ledger::members::Members;
 use bivouac_protocol::Nonce;
+use bivouac_protocol::proof::LinkSecrets;
 use prometheus_client::registry::Registry;
+use rustix::net::sockopt;
 use secrecy::SecretString;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{self, Control, Perimeter, Tokens};
+use crate::api::{self, Bootstrap, Control, Followers, Perimeter, Tokens};
 use crate::backend::Backend;
 use crate::link::{self, Links};
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics, Shown};
 use crate::session::{SessionService, Settings};
 use crate::spec::Templates;
 use crate::spec::template::jobspec::JobParser;
 
 /// Longest wait for requests that are being answered when the service stops.
 const DRAIN: Duration = Duration::from_secs(10);
+/// Silence of a connection after which the kernel asks, and between two such questions.
+const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// All that a service needs to know.
 pub struct Config {
@@ -37,12 +43,12 @@ pub struct Config {
     pub allow_hosts: Vec<String>,
     /// Origins whose pages may call the API.
     pub allow_origins: Vec<HeaderValue>,
-    /// Tokens that callers may show.
-    pub tokens: Vec<SecretString>,
+    /// Tokens that open everything; others are made through the API.
+    pub tokens: Bootstrap,
     /// Ids of keyed sessions follow from it; never rotated.
     pub cluster_secret: SecretString,
     /// Shared with the proxies.
-    pub link_secret: SecretString,
+    pub link_secrets: LinkSecrets,
     /// What can be spawned.
     pub templates: Arc<Templates>,
     /// Parses the templates' jobs, where sessions run on Nomad.
@@ -123,6 +129,7 @@ impl Service {
         let Self { config, ledger, backend, .. } = self;
         let mut registry = Registry::default();
         let metrics = Arc::new(Metrics::register(&mut registry));
+        let ledger = Measured::register(ledger, registry.sub_registry_with_prefix(metrics::PREFIX));
         let http =
             reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
         let sessions = SessionService::new(
@@ -130,50 +137,83 @@ impl Service {
             Arc::clone(&backend),
             Arc::clone(&config.templates),
             config.sessions,
-            metrics,
+            Arc::clone(&metrics),
             http,
             self.replica.clone(),
         );
-        let links = Links::new(config.link_secret, self.replica, sessions.link_events(), shutdown.clone());
+        let links = Links::new(config.link_secrets, self.replica, sessions.link_events(), shutdown.clone());
+        let shown = Shown::new(sessions.handle(), Arc::clone(&config.templates));
+        let registered = registry.sub_registry_with_prefix(metrics::PREFIX);
+        registered.register_collector(Box::new(shown));
+        bivouac_access::register(registered, [ledger.access(), backend.access()].into_iter().flatten().collect());
+        let tokens = Arc::new(Tokens::new(config.tokens, Arc::clone(&ledger)));
         let control = Arc::new(Control {
             sessions: sessions.handle(),
             templates: Arc::clone(&config.templates),
             members: Members::new(ledger),
             backend,
+            tokens: Arc::clone(&tokens),
             secret: config.cluster_secret,
             metrics: Arc::new(registry),
+            followers: Followers::new(metrics.log_followers.clone()),
+            counted: metrics,
             shutdown: shutdown.clone(),
         });
         let perimeter = Perimeter::new(self.api_addr.ip(), &config.allow_hosts, &config.allow_origins);
-        let api = api::router(control, perimeter, Tokens::new(&config.tokens));
+        let api = api::router(control, perimeter);
         let internal = link::router(links).route("/livez", get(|| async { "alive\n" }));
 
-        let parsing = parse_jobs(config.templates, config.parser, shutdown.clone());
+        let templates = keep_templates(config.templates, config.parser, shutdown.clone());
         tokio::join!(
             serve(self.api, api, shutdown.clone()),
             serve(self.internal, internal, shutdown.clone()),
-            sessions.run(shutdown),
-            parsing,
+            sessions.run(shutdown.clone()),
+            shutdown.run_until_cancelled(tokens.follow()),
+            templates,
         );
         Ok(())
     }
 }
 
-async fn parse_jobs(
+/// Has the templates' jobs parsed, and then takes in what changes.
+async fn keep_templates(
     templates: Arc<Templates>,
     parser: Option<Arc<dyn JobParser>>,
     shutdown: CancellationToken,
 ) {
-    let Some(parser) = parser else { return };
+    let keep = async {
+        if let Some(parser) = &parser {
+            templates.parse_jobs(parser.as_ref()).await;
+        }
+        let ask_again = async {
+            if let Some(parser) = &parser {
+                templates.ask_again(parser.as_ref()).await;
+            }
+        };
+        tokio::join!(templates.follow(parser.as_deref()), ask_again);
+    };
     tokio::select! {
-        () = templates.parse_jobs(parser.as_ref()) => {}
+        () = keep => {}
         () = shutdown.cancelled() => {}
+    }
+}
+
+/// Has the kernel ask now and then whether the other end is still there: who follows a quiet session's logs and vanishes
+/// without a word would be waited on for ever.
+fn notice_its_end(connection: &mut TcpStream) {
+    let asked = sockopt::set_socket_keepalive(&*connection, true)
+        .and_then(|()| sockopt::set_tcp_keepidle(&*connection, KEEPALIVE))
+        .and_then(|()| sockopt::set_tcp_keepintvl(&*connection, KEEPALIVE))
+        .and_then(|()| sockopt::set_tcp_keepcnt(&*connection, 3));
+    if let Err(error) = asked {
+        tracing::debug!(%error, "A connection is served without keep-alive.");
     }
 }
 
 /// Serves one listener until `shutdown`, and then for as long as answers take, at most [`DRAIN`].
 async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
     let stopped = shutdown.clone();
+    let listener = listener.tap_io(notice_its_end);
     let serving =
         axum::serve(listener, router).with_graceful_shutdown(async move { stopped.cancelled().await });
     let patience = async {

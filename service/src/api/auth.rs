@@ -1,4 +1,11 @@
-//! Who may call: bearer tokens, kept as digests only.
+//! Who calls: a bearer token becomes a [`Caller`], whom every handler asks what it may do.
+//!
+//! Bootstrap tokens come from a file and open everything, also while the ledger is away. Named tokens are looked up in
+//! the ledger; an answer holds for a second, so that a revocation reaches every replica within about that time.
+
+mod bootstrap;
+mod caller;
+mod named;
 
 use std::sync::Arc;
 
@@ -6,66 +13,88 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use secrecy::{ExposeSecret, SecretString};
-use sha2::{Digest, Sha256};
-use subtle::{Choice, ConstantTimeEq};
+use bivouac_ledger::Ledger;
+use bivouac_protocol::TokenName;
+use bivouac_protocol::token::{Digest, Scope, Token};
 
 use super::problem::{Code, Problem};
+pub use bootstrap::{Bootstrap, BootstrapError};
+pub(crate) use caller::Caller;
+pub(crate) use named::Named;
 
-/// The tokens that open the API.
-#[derive(Clone)]
+/// The name under which the bootstrap tokens act.
+pub(crate) fn bootstrap_name() -> TokenName {
+    bootstrap::name()
+}
+
+/// All tokens that open the API.
 pub struct Tokens {
-    digests: Vec<[u8; 32]>,
+    bootstrap: Bootstrap,
+    named: Named,
 }
 
 impl Tokens {
-    /// These tokens and no others.
+    /// The bootstrap tokens, and those of the ledger.
     #[must_use]
-    pub fn new(tokens: &[SecretString]) -> Self {
-        Self { digests: tokens.iter().map(|token| digest(token.expose_secret())).collect() }
+    pub fn new(bootstrap: Bootstrap, ledger: Arc<dyn Ledger>) -> Self {
+        Self { bootstrap, named: Named::new(ledger) }
     }
 
-    /// Compares with all of them, in a time that depends neither on how much agrees nor on which one it is.
-    fn admit(&self, token: &str) -> bool {
-        let presented = digest(token);
-        self.digests.iter().fold(Choice::from(0), |found, known| found | known.ct_eq(&presented)).into()
+    /// Follows the file of the bootstrap tokens, for ever.
+    pub async fn follow(&self) {
+        self.bootstrap.follow().await;
+    }
+
+    pub(crate) fn named(&self) -> &Named {
+        &self.named
+    }
+
+    /// Whose token this is. What is refused is refused in one way, whatever is wrong with it.
+    async fn admit(self: &Arc<Self>, text: &str) -> Result<Caller, Problem> {
+        let whole = Digest::of(text);
+        if self.bootstrap.admits(&whole) {
+            return Ok(Caller::new(bootstrap::name(), Scope::all().into(), None, whole, self));
+        }
+        let Ok(token) = Token::parse(text) else { return Err(refused()) };
+        let digest = token.digest();
+        let Some(found) = self.named.admit(&token.name, &digest).await? else { return Err(refused()) };
+        let document = &found.value;
+        let (scope, end) = (Arc::new(document.scope.clone()), document.expires_at);
+        Ok(Caller::new(token.name, scope, end, digest, self))
+    }
+
+    /// Whether what a caller showed before still opens the API. Who cannot be asked has not said no.
+    async fn still_admits(&self, name: &TokenName, digest: &Digest) -> bool {
+        if *name == bootstrap::name() {
+            return self.bootstrap.admits(digest);
+        }
+        !matches!(self.named.admit(name, digest).await, Ok(None))
     }
 }
 
-fn digest(token: &str) -> [u8; 32] {
-    Sha256::digest(token).into()
+fn refused() -> Problem {
+    Problem::new(
+        Code::Unauthenticated,
+        "The token is not one of this installation, or is not valid any more. Ask whoever gave it to you for another.",
+    )
 }
 
-/// Lets a request pass that presents a valid token.
+/// Lets a request pass that shows a valid token, and notes whose it is.
 pub(crate) async fn require(
     State(tokens): State<Arc<Tokens>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    match bearer(request.headers()) {
-        Some(token) if tokens.admit(token) => Ok(next.run(request).await),
-        Some(_) => Err(Problem::new(Code::Unauthenticated, "The token is not one of this installation.")),
-        None => Err(Problem::new(Code::Unauthenticated, "Send `Authorization: Bearer TOKEN`.")),
-    }
+    let Some(text) = bearer(request.headers()) else {
+        return Err(Problem::new(Code::Unauthenticated, "Send `Authorization: Bearer TOKEN`."));
+    };
+    let caller = tokens.admit(text).await?;
+    request.extensions_mut().insert(caller);
+    Ok(next.run(request).await)
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (scheme, token) = values.next()?.to_str().ok()?.split_once(' ')?;
     (values.next().is_none() && scheme.eq_ignore_ascii_case("bearer")).then(|| token.trim())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_exact_token_is_admitted() {
-        let tokens = Tokens::new(&["one".to_owned().into(), "two".to_owned().into()]);
-        assert!(tokens.admit("one") && tokens.admit("two"));
-        for token in ["", "on", "onee", "One", "three"] {
-            assert!(!tokens.admit(token), "{token}");
-        }
-        assert!(!Tokens::new(&[]).admit(""));
-    }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName};
 use axum::response::sse::{Event, KeepAlive, Sse};
+use bivouac_protocol::token::Verb;
 use futures::{Stream, StreamExt, stream};
 use serde::Serialize;
 use serde_json::json;
@@ -17,6 +18,7 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Control;
+use super::auth::Caller;
 use super::input::Id;
 use super::problem::{Problem, unknown_session};
 use super::sessions::find;
@@ -30,32 +32,43 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// `GET /v1/events`
 pub(crate) async fn all(
     State(control): State<Arc<Control>>,
+    caller: Caller,
     headers: HeaderMap,
-) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let follower = AllSessions::new(control.sessions.clone(), headers.contains_key(&LAST_EVENT_ID));
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+    caller.require_verb(Verb::Read)?;
+    let resumed = headers.contains_key(&LAST_EVENT_ID);
+    let follower = AllSessions::new(control.sessions.clone(), caller.clone(), resumed);
     let events = stream::unfold(follower, async |mut follower| Some((follower.next().await?, follower)));
-    serve(control.shutdown.clone(), events)
+    Ok(serve(control.shutdown.clone(), caller, events))
 }
 
 /// `GET /v1/sessions/{id}/events`
 pub(crate) async fn one(
     State(control): State<Arc<Control>>,
+    caller: Caller,
     Id(id): Id,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    find(&control, &id).await?;
+    find(&control, &caller, Verb::Read, &id).await?;
     let changes = control.sessions.watch(&id).ok_or_else(unknown_session)?;
-    let follower = OneSession::new(changes, headers.contains_key(&LAST_EVENT_ID));
+    let follower = OneSession::new(changes, caller.clone(), headers.contains_key(&LAST_EVENT_ID));
     let events = stream::unfold(follower, async |mut follower| Some((follower.next().await?, follower)));
-    Ok(serve(control.shutdown.clone(), events))
+    Ok(serve(control.shutdown.clone(), caller, events))
 }
 
-/// Serves a stream until its end, or that of the service: a drain must not wait for readers who never leave.
+/// Serves a stream until its end, or that of the service (a drain must not wait for readers who never leave), or that of
+/// the caller's token.
 fn serve<S: Stream<Item = Event> + Send + 'static>(
     shutdown: CancellationToken,
+    caller: Caller,
     events: S,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>> + Send + use<S>> {
-    let events = events.map(Ok).take_until(shutdown.cancelled_owned());
+    let events = events.map(Ok).take_until(async move {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = caller.over() => {}
+        }
+    });
     Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE).text("keep-alive"))
 }
 
@@ -75,16 +88,17 @@ impl Numbered {
 
 struct AllSessions {
     sessions: Sessions,
+    caller: Caller,
     changes: broadcast::Receiver<Arc<View>>,
     numbered: Numbered,
     pending: VecDeque<Event>,
 }
 
 impl AllSessions {
-    fn new(sessions: Sessions, resumed: bool) -> Self {
+    fn new(sessions: Sessions, caller: Caller, resumed: bool) -> Self {
         let changes = sessions.changes();
         let mut follower =
-            Self { sessions, changes, numbered: Numbered::default(), pending: VecDeque::new() };
+            Self { sessions, caller, changes, numbered: Numbered::default(), pending: VecDeque::new() };
         follower.start(resumed);
         follower
     }
@@ -95,7 +109,9 @@ impl AllSessions {
         if reset {
             self.pending.push_back(self.numbered.event("reset", &json!({})));
         }
-        self.pending.push_back(self.numbered.event("snapshot", &json!({"sessions": self.sessions.list()})));
+        let sessions = self.sessions.list().into_iter().filter(|view| self.caller.sees(view));
+        let sessions: Vec<_> = sessions.map(|view| self.caller.seen(&view)).collect();
+        self.pending.push_back(self.numbered.event("snapshot", &json!({"sessions": sessions})));
     }
 
     async fn next(&mut self) -> Option<Event> {
@@ -104,7 +120,8 @@ impl AllSessions {
                 return Some(event);
             }
             match self.changes.recv().await {
-                Ok(view) => return Some(self.numbered.event("session", &view)),
+                Ok(view) if !self.caller.sees(&view) => {}
+                Ok(view) => return Some(self.numbered.event("session", &self.caller.seen(&view))),
                 Err(RecvError::Lagged(_)) => self.start(true),
                 Err(RecvError::Closed) => return None,
             }
@@ -114,17 +131,18 @@ impl AllSessions {
 
 struct OneSession {
     changes: watch::Receiver<Arc<View>>,
+    caller: Caller,
     numbered: Numbered,
     reset: bool,
     begun: bool,
 }
 
 impl OneSession {
-    fn new(changes: watch::Receiver<Arc<View>>, resumed: bool) -> Self {
-        Self { changes, numbered: Numbered::default(), reset: resumed, begun: false }
+    fn new(changes: watch::Receiver<Arc<View>>, caller: Caller, resumed: bool) -> Self {
+        Self { changes, caller, numbered: Numbered::default(), reset: resumed, begun: false }
     }
 
-    /// `None` once the session's record was purged.
+    /// `None` once the session's record was purged, or its key was spawned from a template that the caller may not see.
     async fn next(&mut self) -> Option<Event> {
         if std::mem::take(&mut self.reset) {
             return Some(self.numbered.event("reset", &json!({})));
@@ -135,6 +153,9 @@ impl OneSession {
         }
         self.begun = true;
         let view = Arc::clone(&self.changes.borrow_and_update());
-        Some(self.numbered.event(name, &view))
+        if !self.caller.sees(&view) {
+            return None;
+        }
+        Some(self.numbered.event(name, &self.caller.seen(&view)))
     }
 }

@@ -1,15 +1,18 @@
 //! What handlers take from a request, with problems in place of a framework's own rejections.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
-use bivouac_protocol::{BootId, Key, Namespace, SessionId};
+use axum::http::{HeaderMap, HeaderName, header};
+use bivouac_protocol::{BootId, IdempotencyKey, InvalidId, Key, LeaseName, Namespace, SessionId, TokenName};
+use tokio::time::timeout;
 
 use super::Control;
 use super::problem::{Code, Problem, unknown_session};
+use super::tokens::unknown_token;
 use crate::spec::request::BODY_LIMIT;
 
 /// The id in a path. One of the wrong form names no session.
@@ -20,6 +23,20 @@ impl FromRequestParts<Arc<Control>> for Id {
     async fn from_request_parts(parts: &mut Parts, state: &Arc<Control>) -> Result<Self, Problem> {
         let path = Path::<String>::from_request_parts(parts, state).await;
         path.ok().and_then(|Path(id)| id.parse().ok()).map(Self).ok_or_else(unknown_session)
+    }
+}
+
+/// The session and the lease in a path.
+pub(crate) struct Leased(pub(crate) SessionId, pub(crate) LeaseName);
+
+impl FromRequestParts<Arc<Control>> for Leased {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<Control>) -> Result<Self, Problem> {
+        let path = Path::<(String, String)>::from_request_parts(parts, state).await;
+        let Path((id, name)) = path.map_err(|_| unknown_session())?;
+        let id = id.parse().map_err(|_| unknown_session())?;
+        let name = name.parse().map_err(|why: InvalidId| invalid(why.what, why.rule))?;
+        Ok(Self(id, name))
     }
 }
 
@@ -38,6 +55,17 @@ pub(crate) fn unknown_member() -> Problem {
     Problem::new(Code::NotFound, "No proxy of this boot id is a member; GET /v1/members lists them.")
 }
 
+/// The token in a path.
+pub(crate) struct TokenNamed(pub(crate) TokenName);
+
+impl FromRequestParts<Arc<Control>> for TokenNamed {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<Control>) -> Result<Self, Problem> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        path.ok().and_then(|Path(name)| name.parse().ok()).map(Self).ok_or_else(unknown_token)
+    }
+}
+
 /// The namespace and key in a path.
 pub(crate) struct Named(pub(crate) Namespace, pub(crate) Key);
 
@@ -47,8 +75,7 @@ impl FromRequestParts<Arc<Control>> for Named {
         let Path((namespace, key)) = Path::<(String, String)>::from_request_parts(parts, state)
             .await
             .map_err(|_| Problem::new(Code::InvalidField, "key: must be text in UTF-8, percent-encoded"))?;
-        let invalid =
-            |invalid: bivouac_protocol::InvalidId| Problem::new(Code::InvalidField, invalid.to_string());
+        let invalid = |invalid: InvalidId| Problem::new(Code::InvalidField, invalid.to_string());
         Ok(Self(namespace.parse().map_err(invalid)?, key.parse().map_err(invalid)?))
     }
 }
@@ -74,7 +101,31 @@ impl FromRequest<Arc<Control>> for Json {
             return Err(too_large());
         }
         // Fails on a body without a length that grows too large, and on a connection that breaks: then nobody reads this.
-        axum::body::to_bytes(request.into_body(), BODY_LIMIT).await.map(Self).map_err(|_| too_large())
+        match timeout(BODY_DEADLINE, axum::body::to_bytes(request.into_body(), BODY_LIMIT)).await {
+            Ok(read) => read.map(Self).map_err(|_| too_large()),
+            Err(_elapsed) => Err(Problem::new(
+                Code::RequestTimeout,
+                format!("The whole body must arrive within {} seconds.", BODY_DEADLINE.as_secs()),
+            )),
+        }
+    }
+}
+
+/// Time that a caller has for the whole body: at 64 KiB even a slow line takes a fraction of it.
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
+
+pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// The key that makes an un-keyed spawn safe to repeat, if the caller sent one.
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(_), Some(_)) => Err(invalid("Idempotency-Key", "must be sent once")),
+        (Some(value), None) => {
+            let text = value.to_str().unwrap_or_default();
+            text.parse().map(Some).map_err(|why: InvalidId| invalid("Idempotency-Key", why.rule))
+        }
     }
 }
 
@@ -116,6 +167,15 @@ impl Query {
         match (values.next(), values.next()) {
             (_, Some(_)) => Err(invalid(name, "must be given once")),
             (value, None) => Ok(value),
+        }
+    }
+
+    /// A parameter that is true if it is given without a value.
+    pub(crate) fn flag(&self, name: &str) -> Result<bool, Problem> {
+        match self.one(name)? {
+            None | Some("false") => Ok(false),
+            Some("" | "true") => Ok(true),
+            Some(_) => Err(invalid(name, "must be true or false")),
         }
     }
 

@@ -6,8 +6,10 @@ use bivouac_protocol::{Key, Namespace, SessionId, TemplateName};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::auth::Caller;
 use super::input::{Query, invalid};
 use super::problem::Problem;
+use super::seen::Seen;
 use crate::session::view::{State, View};
 
 const STATES: [State; 7] = [
@@ -45,7 +47,7 @@ struct Position {
 /// One page.
 #[derive(Debug, Serialize)]
 pub(crate) struct Page {
-    sessions: Vec<Arc<View>>,
+    sessions: Vec<Seen>,
     next: Option<String>,
 }
 
@@ -72,10 +74,10 @@ impl Listing {
         })
     }
 
-    /// The page of `views`, which are ordered as [`Position`] says.
-    pub(crate) fn page(&self, views: Vec<Arc<View>>) -> Page {
+    /// The page of `views`, which are ordered as [`Position`] says, as the caller may see them.
+    pub(crate) fn page(&self, views: Vec<Arc<View>>, caller: &Caller) -> Page {
         let mut wanted = views.into_iter().filter(|view| self.is_after(view) && self.matches(view));
-        let sessions: Vec<_> = wanted.by_ref().take(self.limit).collect();
+        let sessions: Vec<_> = wanted.by_ref().take(self.limit).map(|view| caller.seen(&view)).collect();
         let more = wanted.next().is_some();
         let next = sessions.last().filter(|_| more).map(|view| cursor(view));
         Page { sessions, next }

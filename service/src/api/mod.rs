@@ -6,15 +6,21 @@
 //! ```
 
 mod auth;
+mod counting;
 mod events;
 mod input;
+mod leases;
 mod listing;
+mod logs;
 mod members;
 mod ops;
 mod perimeter;
 mod problem;
+mod seen;
 mod sessions;
 mod templates;
+mod tokens;
+mod ui;
 
 use std::sync::Arc;
 
@@ -22,7 +28,7 @@ use axum::Router;
 use axum::http::{Method, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use bivouac_ledger::members::Members;
 use prometheus_client::registry::Registry;
 use secrecy::SecretString;
@@ -31,9 +37,11 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::backend::Backend;
+use crate::metrics::Metrics;
 use crate::session::Sessions;
 use crate::spec::Templates;
-pub use auth::Tokens;
+pub use logs::Followers;
+pub use auth::{Bootstrap, BootstrapError, Tokens};
 pub use perimeter::Perimeter;
 use problem::{Code, Problem};
 
@@ -47,36 +55,51 @@ pub struct Control {
     pub members: Members,
     /// For its health.
     pub backend: Arc<dyn Backend>,
+    /// Who may call.
+    pub tokens: Arc<Tokens>,
     /// The cluster secret: ids of keyed sessions follow from it.
     pub secret: SecretString,
     /// What `/metrics` shows.
     pub metrics: Arc<Registry>,
+    /// Where requests are counted.
+    pub counted: Arc<Metrics>,
+    /// Who reads logs.
+    pub followers: Followers,
     /// Cancelled when the service drains: event streams end, `/readyz` says no.
     pub shutdown: CancellationToken,
 }
 
 /// The API.
-pub fn router(control: Arc<Control>, perimeter: Perimeter, tokens: Tokens) -> Router {
+pub fn router(control: Arc<Control>, perimeter: Perimeter) -> Router {
     let v1 = Router::new()
         .route("/spawn", post(sessions::spawn))
         .route("/sessions", get(sessions::list))
         .route("/sessions/{id}", get(sessions::get).delete(sessions::stop))
         .route("/sessions/{id}/events", get(events::one))
+        .route("/sessions/{id}/logs", get(logs::read))
+        .route("/sessions/{id}/leases/{name}", put(leases::put).delete(leases::delete))
         .route("/keys/{namespace}/{*key}", get(sessions::by_key))
         .route("/events", get(events::all))
         .route("/templates", get(templates::list))
         .route("/members", get(members::list))
         .route("/members/{boot}", delete(members::forget))
+        .route("/members/{boot}/drain", post(members::drain))
+        .route("/tokens", get(tokens::list).post(tokens::create))
+        .route("/tokens/{name}", delete(tokens::revoke))
+        .route("/tokens/{name}/rotate", post(tokens::rotate))
+        .route("/caller", get(tokens::caller))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
-        .layer(from_fn_with_state(Arc::new(tokens), auth::require));
+        .layer(from_fn_with_state(Arc::clone(&control.tokens), auth::require));
     Router::new()
         .route("/livez", get(ops::livez))
         .route("/readyz", get(ops::readyz))
         .route("/metrics", get(ops::metrics))
+        .route("/ui", get(ui::page))
         .method_not_allowed_fallback(method_not_allowed)
         .nest("/v1", v1)
         .fallback(not_found)
+        .layer(from_fn_with_state(Arc::clone(&control.counted), counting::count))
         .layer(cors(&perimeter))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(Arc::new(perimeter), perimeter::pass))
@@ -87,8 +110,8 @@ pub fn router(control: Arc<Control>, perimeter: Perimeter, tokens: Tokens) -> Ro
 fn cors(perimeter: &Perimeter) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(perimeter.origins().iter().cloned()))
-        .allow_methods([Method::GET, Method::POST, Method::DELETE])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, input::IDEMPOTENCY_KEY])
 }
 
 async fn not_found() -> Problem {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tokio::time::timeout;
@@ -37,13 +37,33 @@ pub(crate) async fn livez() -> Json<serde_json::Value> {
     Json(serde_json::json!({"alive": true}))
 }
 
-/// `GET /readyz`
-pub(crate) async fn readyz(State(control): State<Arc<Control>>) -> Response {
+/// `GET /readyz`: JSON, or sentences for whoever asks for plain text first, as Consul's checks do.
+pub(crate) async fn readyz(State(control): State<Arc<Control>>, headers: HeaderMap) -> Response {
     let (ledger, backend) = tokio::join!(ledger(&control), backend(&control));
-    let checks = vec![ledger, backend, templates(&control), draining(&control)];
+    let checks = vec![ledger, backend, access(&control), templates(&control), draining(&control)];
     let ready = checks.iter().all(|check| check.ok || !check.required);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(Readiness { ready, checks })).into_response()
+    let readiness = Readiness { ready, checks };
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    if accept.is_some_and(|accept| accept.starts_with("text/plain")) {
+        return (status, readiness.sentences()).into_response();
+    }
+    (status, Json(readiness)).into_response()
+}
+
+impl Readiness {
+    /// What an operator reads as the check's output in Consul: the verdict, then whatever is not as it should be.
+    fn sentences(&self) -> String {
+        let mut text = match self.ready {
+            true => "Ready to spawn sessions.\n".to_owned(),
+            false => "Not ready: spawns are refused here, running sessions are not affected.\n".to_owned(),
+        };
+        for check in self.checks.iter().filter(|check| !check.ok) {
+            let weight = if check.required { "This is why" } else { "Beside that" };
+            text.push_str(&format!("{weight}: {}: {}\n", check.name, check.detail));
+        }
+        text
+    }
 }
 
 fn check(name: &'static str, required: bool, outcome: Result<&str, String>) -> Check {
@@ -71,13 +91,27 @@ async fn backend(control: &Control) -> Check {
     check("backend", true, answer)
 }
 
+/// What Nomad and Consul make of our tokens and certificates. If it is all of it that they refuse, the checks above fail.
+fn access(control: &Control) -> Check {
+    let all = [control.members.access(), control.backend.access()];
+    let told: Vec<_> = all.iter().flatten().filter_map(bivouac_access::Access::problem).collect();
+    check("access", false, if told.is_empty() { Ok("nothing is refused") } else { Err(told.join(" ")) })
+}
+
 fn templates(control: &Control) -> Check {
-    let found: Vec<_> =
-        control.templates.iter().filter_map(|template| Some((template, template.problem()?))).collect();
+    let found: Vec<_> = control
+        .templates
+        .iter()
+        .filter_map(|template| template.problem().map(|problem| (template, problem)))
+        .collect();
     // A broken template is broken on every replica; one that is not parsed yet is what makes *this* one refuse spawns.
     let pending = found.iter().any(|(_, problem)| matches!(problem, template::Problem::Pending(_)));
-    let told: Vec<_> =
-        found.iter().map(|(template, problem)| format!("{}: {}", template.name, problem.detail())).collect();
+    let disabled = found.iter().map(|(template, problem)| format!("{}: {}", template.name, problem.detail()));
+    let rejected = control.templates.rejected().into_iter().map(|(folder, why)| match &*folder {
+        "" => why,
+        _ => format!("{folder}: what is in its folder is not in force: {why}"),
+    });
+    let told: Vec<_> = disabled.chain(rejected).collect();
     check("templates", pending, if told.is_empty() { Ok("all can be used") } else { Err(told.join("; ")) })
 }
 

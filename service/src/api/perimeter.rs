@@ -17,6 +17,7 @@ use axum::response::{IntoResponse, Response};
 use super::problem::{Code, Problem};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Which hosts and origins the API serves.
 #[derive(Debug, Clone, Default)]
@@ -41,15 +42,17 @@ impl Perimeter {
     }
 
     fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
-        let host = host(uri, headers)
+        let named = named(uri, headers)
             .ok_or_else(|| Problem::new(Code::HostNotAllowed, "The request must name exactly one host."))?;
+        let host = named.host().to_ascii_lowercase();
         if !self.allows_host(&host) {
             let detail = format!(
                 "The API is not served under the name {host:?}. Use its address, or have the operator add the name with --allow-host."
             );
             return Err(Problem::new(Code::HostNotAllowed, detail));
         }
-        if headers.get_all(header::ORIGIN).iter().any(|origin| !self.origins.contains(origin)) {
+        let allowed = |origin| self.origins.contains(origin) || is_own(origin, &named, headers);
+        if !headers.get_all(header::ORIGIN).iter().all(allowed) {
             return Err(Problem::new(
                 Code::ForbiddenOrigin,
                 "Pages of this origin may not call the API. Call it from a server, or have the operator add the origin with \
@@ -72,8 +75,20 @@ impl Perimeter {
     }
 }
 
-/// The one host that a request names, in lower case and without port.
-fn host(uri: &Uri, headers: &HeaderMap) -> Option<String> {
+/// Whether a page of ours calls: the status page. Its origin is the very host and port that the request is for, and that
+/// is one of the API's, or the request would not have come so far. A session's page differs in one of both: its host is
+/// none of the API's, whatever its name resolves to.
+fn is_own(origin: &HeaderValue, named: &Authority, headers: &HeaderMap) -> bool {
+    let authority = origin.to_str().ok().and_then(|origin| {
+        origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"))?.parse::<Authority>().ok()
+    });
+    // Where a browser says itself how page and request are related, it has to agree.
+    let same = headers.get_all(SEC_FETCH_SITE).iter().all(|site| site == "same-origin");
+    same && authority.is_some_and(|authority| named.as_str().eq_ignore_ascii_case(authority.as_str()))
+}
+
+/// The one host and port that a request names.
+fn named(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
     let mut named = headers.get_all(header::HOST).iter();
     let header = named.next().map(|value| value.to_str().ok()?.parse::<Authority>().ok());
     if named.next().is_some() {
@@ -90,7 +105,7 @@ fn host(uri: &Uri, headers: &HeaderMap) -> Option<String> {
         (None, target) => target?.clone(),
     };
     // "user@host" is no form of a host header.
-    (!authority.as_str().contains('@')).then(|| authority.host().to_ascii_lowercase())
+    (!authority.as_str().contains('@')).then_some(authority)
 }
 
 /// Finds the request in the log, on both sides. A caller's own id is kept where it is harmless.
@@ -194,6 +209,25 @@ mod tests {
     #[test]
     fn only_listed_origins_may_call() {
         assert_eq!(check("127.0.0.1", &["localhost"], Some("https://app.example")), Ok(()));
+        assert_eq!(check("127.0.0.1", &["localhost:7070"], Some("http://localhost:7070")), Ok(()));
+        assert_eq!(check("127.0.0.1", &["[::1]:7070"], Some("http://[::1]:7070")), Ok(()));
+        assert_eq!(check("127.0.0.1", &["api.example"], Some("https://api.example")), Ok(()));
+        for (host, origin) in [
+            ("localhost:7070", "http://localhost:7080"),
+            ("localhost:7070", "http://127.0.0.1:7070"),
+            ("localhost:7070", "http://x.localhost:7070"),
+            ("localhost:7070", "ftp://localhost:7070"),
+            ("localhost:7070", "http://localhost:7070/"),
+            ("localhost:7070", "http://user@localhost:7070"),
+            ("localhost:7070", "localhost:7070"),
+        ] {
+            assert_eq!(check("127.0.0.1", &[host], Some(origin)), Err("forbidden_origin"), "{host} {origin}");
+        }
+        // A session's name that is made to resolve to the API's address is its own origin, and nobody's host.
+        assert_eq!(
+            check("127.0.0.1", &["x.localhost:7070"], Some("http://x.localhost:7070")),
+            Err("host_not_allowed")
+        );
         for origin in
             ["null", "http://localhost:7070", "http://x.localhost:7080", "https://app.example.evil", ""]
         {

@@ -5,13 +5,16 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use crate::session::CommandError;
+use crate::session::view::View;
+use crate::session::{CommandError, LeaseRefusal};
 use crate::spec::request::RequestError;
 
 /// The closed list of codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Code {
     Unauthenticated,
+    Forbidden,
+    TokenExists,
     ForbiddenOrigin,
     HostNotAllowed,
     NotJson,
@@ -24,6 +27,15 @@ pub(crate) enum Code {
     TemplateDisabled,
     TemplateMismatch,
     SessionUnknown,
+    SessionEnded,
+    SessionStopping,
+    SessionUnreachable,
+    SessionReachable,
+    TooManyLeases,
+    IdempotencyKeyReused,
+    RequestTimeout,
+    TooManyFollowers,
+    LogsGone,
     NotFound,
     MethodNotAllowed,
     LedgerUnavailable,
@@ -41,6 +53,8 @@ impl Code {
             Self::Unauthenticated => {
                 (StatusCode::UNAUTHORIZED, "unauthenticated", "A valid API token is needed")
             }
+            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "The token does not permit this"),
+            Self::TokenExists => (StatusCode::CONFLICT, "token_exists", "There is a token of this name"),
             Self::ForbiddenOrigin => {
                 (StatusCode::FORBIDDEN, "forbidden_origin", "This origin may not use the API")
             }
@@ -63,6 +77,31 @@ impl Code {
                 "The key's session was made from another template",
             ),
             Self::SessionUnknown => (StatusCode::NOT_FOUND, "session_unknown", "There is no such session"),
+            Self::SessionEnded => (StatusCode::GONE, "session_ended", "The session has ended"),
+            Self::SessionStopping => {
+                (StatusCode::CONFLICT, "session_stopping", "The session is being stopped")
+            }
+            Self::SessionUnreachable => {
+                (StatusCode::CONFLICT, "session_unreachable", "The session's node is unreachable")
+            }
+            Self::SessionReachable => {
+                (StatusCode::CONFLICT, "session_reachable", "The session's node is reachable")
+            }
+            Self::TooManyLeases => {
+                (StatusCode::CONFLICT, "too_many_leases", "The session has too many leases")
+            }
+            Self::IdempotencyKeyReused => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency_key_reused",
+                "The idempotency key was used for another request",
+            ),
+            Self::RequestTimeout => {
+                (StatusCode::REQUEST_TIMEOUT, "request_timeout", "The request did not arrive in time")
+            }
+            Self::TooManyFollowers => {
+                (StatusCode::TOO_MANY_REQUESTS, "too_many_followers", "Too many logs are being read")
+            }
+            Self::LogsGone => (StatusCode::GONE, "logs_gone", "The logs are gone"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found", "There is nothing here"),
             Self::MethodNotAllowed => (
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -151,6 +190,13 @@ impl IntoResponse for Problem {
             Code::LedgerUnavailable | Code::ClusterUnavailable | Code::SessionEnding => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
+            Code::RequestTimeout => {
+                // The rest of the body may still come: it is not the next request.
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Code::TooManyFollowers => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+            }
             _ => {}
         }
         response.extensions_mut().insert(self);
@@ -196,8 +242,36 @@ impl From<CommandError> for Problem {
                 "The key's last session has not ended yet; try again in a moment. If its node is not reachable, it ends \
                  once the node is back.",
             ),
+            CommandError::Unreachable(view) => unreachable(&view),
+            CommandError::Reachable => Self::new(
+                Code::SessionReachable,
+                "Only a session whose node is unreachable can be given up: stop this one.",
+            ),
             CommandError::Unknown => unknown_session(),
             CommandError::TemplateDisabled(detail) => Self::new(Code::TemplateDisabled, detail),
+            CommandError::LeaseRefused(refusal) => refusal.into(),
+            CommandError::IdempotencyKeyReused => Self::new(
+                Code::IdempotencyKeyReused,
+                "A session was spawned with this Idempotency-Key and another body: repeat that body, or send another key.",
+            ),
+        }
+    }
+}
+
+impl From<LeaseRefusal> for Problem {
+    fn from(refusal: LeaseRefusal) -> Self {
+        match refusal {
+            LeaseRefusal::OutOfBounds { .. } => Self::new(Code::InvalidField, refusal.to_string()),
+            LeaseRefusal::TooMany => {
+                Self::new(Code::TooManyLeases, format!("{refusal}: renew one of them, or release one first."))
+            }
+            LeaseRefusal::Stopping => Self::new(
+                Code::SessionStopping,
+                "The session is being stopped, which cannot be undone; if it has a key, spawn it again.",
+            ),
+            LeaseRefusal::Ended => {
+                Self::new(Code::SessionEnded, "The session has ended; if it has a key, spawn it again.")
+            }
         }
     }
 }
@@ -206,6 +280,23 @@ impl From<bivouac_ledger::Error> for Problem {
     fn from(error: bivouac_ledger::Error) -> Self {
         CommandError::from(error).into()
     }
+}
+
+/// The key belongs to a session that nobody hears from.
+fn unreachable(view: &View) -> Problem {
+    let node = view.node.as_deref().unwrap_or("a node");
+    let then = match view.unreachable.and_then(|away| away.given_up_at) {
+        Some(at) => format!("It is given up at {at} if it stays away"),
+        None => format!("It is waited for: spawn again when {node} is back"),
+    };
+    let detail = format!(
+        "The key's session is on {node}, which is unreachable, and it may still run there. {then}; to give it up now, \
+         and risk that two run for a while: DELETE /v1/sessions/{}?abandon=true, or bivouac stop --abandon {}.",
+        view.id, view.id
+    );
+    Problem::new(Code::SessionUnreachable, detail)
+        .with("session", json!(view.id))
+        .with("unreachable", json!(view.unreachable))
 }
 
 /// No session of this id, or none any more.

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use bivouac_protocol::token::Verb;
 use bivouac_protocol::{PortLabel, TemplateName};
 use serde::Serialize;
 
 use super::Control;
+use super::auth::Caller;
 use crate::spec::Template;
 use crate::spec::template::{Allowance, Param, PolicyBounds, Port, Problem};
 
@@ -40,9 +42,14 @@ struct ShownParam {
     default: Option<String>,
 }
 
-/// `GET /v1/templates`
-pub(crate) async fn list(State(control): State<Arc<Control>>) -> Json<Listing> {
-    Json(Listing { templates: control.templates.iter().map(|template| shown(template)).collect() })
+/// `GET /v1/templates`: those that the caller has to do with.
+pub(crate) async fn list(
+    State(control): State<Arc<Control>>,
+    caller: Caller,
+) -> Result<Json<Listing>, super::problem::Problem> {
+    caller.require_any([Verb::Read, Verb::Spawn])?;
+    let templates = control.templates.iter().filter(|template| caller.scope().has_template(&template.name));
+    Ok(Json(Listing { templates: templates.map(|template| shown(&template)).collect() }))
 }
 
 fn shown(template: &Template) -> Shown {

@@ -43,6 +43,7 @@ impl World {
             Arc::new(ProcessBackend::new(settings, Arc::new(MemoryDirectory::default())).unwrap());
         let templates = Arc::new(templates());
         let mut registry = Registry::default();
+        let counted = Arc::new(crate::Metrics::register(&mut registry));
         let service = SessionService::new(
             ledger.clone(),
             Arc::clone(&backend),
@@ -54,17 +55,20 @@ impl World {
                 presume_dead_after: None,
                 failpoints: crate::Failpoints::default(),
             },
-            Arc::new(crate::Metrics::register(&mut registry)),
+            Arc::clone(&counted),
             http_client(),
             "replica".to_owned(),
         );
         let control = Arc::new(Control {
             sessions: service.handle(),
             templates,
-            members: Members::new(ledger),
+            members: Members::new(ledger.clone()),
             backend,
+            tokens: Arc::new(Tokens::new(Bootstrap::of_tokens(&["token".to_owned().into()]), ledger)),
             secret: "cluster".to_owned().into(),
             metrics: Arc::new(registry),
+            followers: Followers::new(counted.log_followers.clone()),
+            counted,
             shutdown: CancellationToken::new(),
         });
         tokio::spawn(service.run(control.shutdown.clone()));
@@ -73,7 +77,7 @@ impl World {
             &[],
             &[HeaderValue::from_static("https://app.example")],
         );
-        let router = router(Arc::clone(&control), perimeter, Tokens::new(&["token".to_owned().into()]));
+        let router = router(Arc::clone(&control), perimeter);
         Self { router, control, _state: state }
     }
 
@@ -139,6 +143,8 @@ fn templates() -> Templates {
     };
     let listen = [program.to_str().unwrap(), "--ignored", "--exact", "api::tests::a_backend_that_listens"];
     add("board", &listen, "");
+    add("plot", &listen, "");
+    add("loud", &["/bin/sh", "-c", "echo the password is sesame; exit 3"], "startup_timeout = \"20s\"");
     add("broken", &["/bin/false"], "startup_timeout = \"20s\"");
     templates.insert(
         Templates::from_embedded("none", "access = \"public\"\n[ports.http]", None, &[], Mode::Processes)
@@ -272,7 +278,7 @@ async fn bad_requests_get_one_clear_problem_each() {
         ("GET", "/v1/sessions/aaaaaaaaaaaaaaaaaaaa", 404, "session_unknown"),
         ("DELETE", "/v1/sessions/aaaaaaaaaaaaaaaaaaaa", 404, "session_unknown"),
         ("GET", "/v1/sessions/aaaaaaaaaaaaaaaaaaaa/events", 404, "session_unknown"),
-        ("DELETE", "/v1/sessions/aaaaaaaaaaaaaaaaaaaa?abandon=true", 422, "unknown_field"),
+        ("DELETE", "/v1/sessions/aaaaaaaaaaaaaaaaaaaa?abandon=true", 404, "session_unknown"),
         ("GET", "/v1/keys/default/nobody", 404, "session_unknown"),
         ("GET", "/v1/keys/default/..%2F..", 422, "invalid_field"),
         ("GET", "/v1/keys/default/a%00b", 422, "invalid_field"),
@@ -306,12 +312,26 @@ async fn bad_requests_get_one_clear_problem_each() {
             .header(header::CONTENT_TYPE, "application/json; charset=utf-8");
         world.send(spawn.body(Body::from(body.to_owned())).unwrap()).await.is_problem(status, code);
     }
-    let spawn = request("POST", "/v1/spawn")
-        .header(header::CONTENT_TYPE, "application/json")
-        .header("idempotency-key", "x");
-    let body = Body::from(r#"{"template": "board"}"#);
-    world.send(spawn.body(body).unwrap()).await.is_problem(422, "unsupported_field");
+    for (key, body) in [("a b", r#"{"template": "board"}"#), ("x", r#"{"template": "board", "key": "k"}"#)] {
+        let spawn = request("POST", "/v1/spawn")
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("idempotency-key", key);
+        world.send(spawn.body(Body::from(body)).unwrap()).await.is_problem(422, "invalid_field");
+    }
     assert!(world.control.sessions.list().is_empty(), "nothing half-made stays behind");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_drips_has_a_deadline_as_a_whole() {
+    let world = World::new();
+    let drops = futures::stream::iter(std::iter::repeat_n(b" ", 60)).then(async |drop| {
+        tokio::time::sleep(std::time::Duration::from_millis(900)).await;
+        Ok::<_, std::io::Error>(axum::body::Bytes::from_static(drop))
+    });
+    let spawn = request("POST", "/v1/spawn").header(header::CONTENT_TYPE, "application/json");
+    let answer = world.send(spawn.body(Body::from_stream(drops)).unwrap()).await;
+    answer.is_problem(408, "request_timeout");
+    assert_eq!(answer.headers[header::CONNECTION], "close");
 }
 
 #[tokio::test]
@@ -365,6 +385,7 @@ async fn operators_see_templates_members_and_health() {
         allocation: None,
         session: None,
         vouched_at: None,
+        draining_since: None,
         joined_at: jiff::Timestamp::UNIX_EPOCH,
         version: "0".to_owned(),
     };
@@ -384,3 +405,6 @@ async fn operators_see_templates_members_and_health() {
     world.control.shutdown.cancel();
     assert_eq!(world.call("GET", "/readyz").await.status, 503);
 }
+
+mod scope;
+mod tokens;

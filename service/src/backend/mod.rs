@@ -3,6 +3,7 @@
 //! A backend starts, stops and reports; it decides nothing. Reports may come late, twice or not at all: whatever is
 //! concluded from an absence is asked for by id, with [`Backend::inspect`].
 
+pub mod logs;
 pub mod nomad;
 pub mod process;
 
@@ -11,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bivouac_access::Access;
 use bivouac_protocol::{AllocationId, Generation, Nonce, PortLabel, Record, SessionId};
 use tokio::sync::mpsc;
 
@@ -79,6 +81,8 @@ pub enum Presence {
         stopped: bool,
         /// Its allocations, oldest first.
         allocations: Vec<Allocated>,
+        /// The cluster remembers none of its allocations, and each was reported over by its own client.
+        forgotten: bool,
     },
 }
 
@@ -93,6 +97,21 @@ pub struct Allocated {
     pub node: Option<String>,
     /// Whether, and how, it is over.
     pub status: Status,
+    /// Its task was started a second time: what runs, or ran last, is not what was routed.
+    pub restarted: bool,
+    /// Somebody takes it away, other than by stopping its job. It may still run for its grace period.
+    pub displaced: Option<Displacement>,
+}
+
+/// Why an allocation has to go whose job goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Displacement {
+    /// Its node is drained.
+    Drained,
+    /// A job of higher priority needs its room.
+    Preempted,
+    /// Somebody stopped this allocation by hand.
+    Stopped,
 }
 
 /// How an allocation fares. `Over` only when its own client said so.
@@ -104,8 +123,6 @@ pub enum Status {
     Running,
     /// Its client is not heard from.
     Unreachable,
-    /// Its task was started a second time: what runs now is not what was routed.
-    Restarted,
     /// Complete or failed, reported by its own client.
     Over(Outcome),
 }
@@ -149,6 +166,8 @@ pub enum Observation {
     },
     /// Everything that exists has been told (after the start, or after a gap in the stream).
     Synced,
+    /// Events may have been missed; everything is told again, up to the next `Synced`.
+    Missed,
     /// The stream broke; until the next `Synced` events may be missing.
     Interrupted(String),
 }
@@ -159,7 +178,7 @@ impl Observation {
     pub fn run(&self) -> Option<&Run> {
         match self {
             Self::Job { run, .. } | Self::Blocked { run, .. } | Self::Allocation { run, .. } => Some(run),
-            Self::Synced | Self::Interrupted(_) => None,
+            Self::Synced | Self::Missed | Self::Interrupted(_) => None,
         }
     }
 }
@@ -179,11 +198,25 @@ pub trait Backend: Send + Sync + 'static {
     /// Removes what is left of a run that is over.
     async fn purge(&self, run: &Run) -> Result<(), Unavailable>;
 
+    /// Reads what a run prints, or printed. `allocation` is the one it was pinned to, if it was. `None`: there is
+    /// nothing to read, because it never came so far.
+    async fn logs(
+        &self,
+        run: &Run,
+        allocation: Option<&AllocationId>,
+        wanted: logs::Wanted,
+    ) -> Result<Option<logs::Reading>, logs::LogError>;
+
     /// Reports until the receiver is dropped; reconnects by itself.
     async fn observe(&self, reports: mpsc::Sender<Observation>);
 
     /// Whether the backend answers: `Err` says what is wrong, for `/readyz`.
     async fn health(&self) -> Result<(), Unavailable>;
+
+    /// What the cluster makes of our credentials, where it asks for any.
+    fn access(&self) -> Option<Access> {
+        None
+    }
 
     /// Whether an allocation, of whatever job, was reported complete or failed by its own client.
     async fn is_over(&self, allocation: &str) -> Result<bool, Unavailable>;

@@ -3,19 +3,25 @@
 //! `picture` is what the event stream has told, `observe` keeps it current, `status` reads allocations,
 //! `places` remembers in which Nomad namespace each run's job is.
 
+mod logs;
+mod look;
 mod observe;
 mod picture;
 mod places;
+pub(crate) mod remedy;
+mod scope;
 mod status;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bivouac_access::Access;
 use bivouac_nomad::{Client, Error, Job, Registration, Stop};
-use bivouac_protocol::{Nonce, Record, SessionId};
+use bivouac_protocol::{AllocationId, Nonce, Record, SessionId};
 use futures::future::{join_all, try_join_all};
 use tokio::sync::mpsc;
 
+use super::logs::{LogError, Reading, Wanted};
 use super::{Backend, Grace, Observation, Presence, Run, Start, StartError, Unavailable};
 use crate::spec::meta;
 use crate::spec::template;
@@ -32,15 +38,28 @@ pub struct Settings {
     pub cluster: String,
     /// Nomad namespace of jobs whose template names none: `NOMAD_NAMESPACE`, else `default`.
     pub namespace: String,
-    /// Nomad namespace to watch; `*` for all that the token may read.
-    pub watched: String,
+    /// Nomad namespaces to watch; `*` for all, which a token that may not read every one of them cannot do.
+    pub watched: Vec<String>,
 }
 
 impl Settings {
     /// Watches all namespaces, and starts jobs in `default`.
     #[must_use]
     pub fn new(cluster: impl Into<String>) -> Self {
-        Self { cluster: cluster.into(), namespace: "default".to_owned(), watched: "*".to_owned() }
+        Self { cluster: cluster.into(), namespace: "default".to_owned(), watched: vec!["*".to_owned()] }
+    }
+
+    /// Confines it to these namespaces, if there are any: jobs whose template names none go to the first of them, unless
+    /// they have a place among them already.
+    #[must_use]
+    pub fn within(self, namespaces: &[String]) -> Self {
+        match namespaces {
+            [] => self,
+            [first, ..] => {
+                let namespace = if namespaces.contains(&self.namespace) { self.namespace } else { first.clone() };
+                Self { namespace, watched: namespaces.to_vec(), ..self }
+            }
+        }
     }
 }
 
@@ -55,7 +74,7 @@ impl NomadBackend {
     /// Sessions on the cluster that `client` reaches.
     #[must_use]
     pub fn new(client: Client, settings: Settings) -> Self {
-        let places = Places::new(settings.namespace.clone());
+        let places = Places::new(settings.namespace.clone(), &settings.watched);
         Self { client, settings, places }
     }
 
@@ -69,8 +88,9 @@ impl NomadBackend {
             }
         }
         // A list shows only what the token may read; what it does show is read by id.
+        let lists = self.settings.watched.iter().map(|namespace| self.client.jobs(&id, namespace));
         let listed =
-            self.client.jobs(&id, &self.settings.watched).await?.items.into_iter().find(|job| job.id == id);
+            try_join_all(lists).await?.into_iter().flat_map(|list| list.items).find(|job| job.id == id);
         let Some(namespace) = listed.map(|job| job.namespace) else { return Ok(None) };
         self.places.remember(run, &namespace);
         Ok(self.client.job(&id, &namespace).await?.map(|job| (job, namespace)))
@@ -144,28 +164,6 @@ impl NomadBackend {
         }
     }
 
-    /// One look at a run that does not wait for anything.
-    async fn look(&self, run: &Run) -> Result<Look, Error> {
-        let id = run.session.job_id(run.generation);
-        let found = self.find(run).await?;
-        let namespaces = match &found {
-            Some((_, namespace)) => vec![namespace.clone()],
-            None => self.places.candidates(run),
-        };
-        let lists = namespaces.iter().map(|namespace| self.client.job_allocations(&id, namespace));
-        let mut listed: Vec<_> = try_join_all(lists).await?.into_iter().flatten().collect();
-        listed.sort_by_key(|allocation| allocation.create_index);
-        // Only a look by id shows the ports, and only live allocations are asked for theirs.
-        let whole = listed.into_iter().map(|allocation| async {
-            if status::is_over(&allocation) {
-                return Ok(allocation);
-            }
-            Ok::<_, Error>(self.client.allocation(&allocation.id).await?.unwrap_or(allocation))
-        });
-        let allocations = try_join_all(whole).await?.iter().filter_map(status::allocated).collect();
-        Ok(Look { job: found.map(|(job, _)| job), allocations })
-    }
-
     /// Kills the tasks of a run that was already asked to stop. Best effort: the stop itself ends them a little later.
     async fn kill(&self, run: &Run, namespace: &str) {
         let id = run.session.job_id(run.generation);
@@ -174,36 +172,6 @@ impl NomadBackend {
         for result in join_all(live.map(|allocation| self.client.signal(&allocation.id, "SIGKILL"))).await {
             if let Err(why) = result {
                 tracing::debug!(session.id = %run.session, %why, "A kill was not delivered; the stop goes on without it.");
-            }
-        }
-    }
-}
-
-/// What one look found.
-struct Look {
-    job: Option<Job>,
-    allocations: Vec<super::Allocated>,
-}
-
-impl Look {
-    /// The stop was accepted, and the scheduler may still be placing an allocation that the stop will then end.
-    fn is_unsettled(&self) -> bool {
-        let pending = |job: &Job| job.stop && job.status != "dead";
-        self.allocations.is_empty() && self.job.as_ref().is_some_and(pending)
-    }
-
-    fn presence(self) -> Presence {
-        let live = self.allocations.iter().any(|a| !matches!(a.status, super::Status::Over(_)));
-        let unsettled = self.is_unsettled();
-        match self.job {
-            // Purged while it runs: whoever did that wanted it to end, but it has not ended. (Newer servers forget
-            // the allocations together with the job; their clients then end them.)
-            None if live => Presence::Present { nonce: None, stopped: true, allocations: self.allocations },
-            None => Presence::Absent,
-            Some(job) => {
-                let never_placed = job.status == "dead" && self.allocations.is_empty();
-                let stopped = (job.stop && !unsettled) || never_placed;
-                Presence::Present { nonce: nonce(&job), stopped, allocations: self.allocations }
             }
         }
     }
@@ -265,20 +233,36 @@ impl Backend for NomadBackend {
         Ok(recovered.filter(own).map(|(_, record)| record))
     }
 
+    async fn logs(
+        &self,
+        run: &Run,
+        allocation: Option<&AllocationId>,
+        wanted: Wanted,
+    ) -> Result<Option<Reading>, LogError> {
+        self.read_log(run, allocation, wanted).await
+    }
+
     async fn observe(&self, reports: mpsc::Sender<Observation>) {
         observe::observe(&self.client, &self.settings, &self.places, reports).await;
     }
 
+    fn access(&self) -> Option<Access> {
+        Some(self.client.access())
+    }
+
     async fn health(&self) -> Result<(), Unavailable> {
         self.client.leader().await.map_err(unavailable)?;
-        self.client.check_access(&self.settings.watched).await.map_err(unavailable)
+        let checks = self.settings.watched.iter().map(|namespace| self.client.check_access(namespace));
+        try_join_all(checks).await.map(drop).map_err(unavailable)
     }
 }
 
 /// A token may be mended, so that its refusal is no verdict on the job.
 fn start_error(error: Error) -> StartError {
     match error {
-        Error::Invalid(detail) => StartError::Refused(detail),
+        Error::Invalid(detail) => {
+            StartError::Refused(format!("Nomad refuses the job: {}", remedy::advised(&detail)))
+        }
         other => StartError::Unavailable(other.to_string()),
     }
 }

@@ -4,6 +4,7 @@
 //! killed when the backend is dropped; and each is started through `bivouac exec-guard`, so that the kernel kills it
 //! when this process is killed.
 
+mod book;
 mod child;
 mod launch;
 mod ports;
@@ -22,9 +23,11 @@ use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::logs::{LogError, Reading, Wanted};
 use super::{
     Allocated, Backend, Grace, Observation, Outcome, Presence, Run, Start, StartError, Status, Unavailable,
 };
+use book::Outputs;
 use child::Watcher;
 use launch::Launch;
 use ports::Ports;
@@ -39,8 +42,7 @@ const NODE: &str = "localhost";
 pub struct Settings {
     /// Words in front of every command, which make it end with this process.
     pub guard: Vec<OsString>,
-    /// Below it, every run has a fresh directory of its own: `work` (its working directory), `stdout.log`,
-    /// `stderr.log`.
+    /// Below it, every run has a fresh directory of its own: `work` (its working directory), and what it prints.
     pub state_dir: PathBuf,
 }
 
@@ -128,7 +130,7 @@ impl ProcessBackend {
     }
 
     /// Announces a child that runs, and watches it from now on.
-    fn adopt(&self, start: &Start, allocation: AllocationId, launch: Launch, child: Child) {
+    fn adopt(&self, start: &Start, allocation: AllocationId, launch: Launch, mut child: Child) {
         let run = Run { session: start.session.clone(), generation: start.record.generation };
         let policy = &start.record.policy;
         self.shared.directory.register(Route {
@@ -145,16 +147,21 @@ impl ProcessBackend {
             ports: [(policy.port.clone(), launch.address)].into(),
             node: Some(NODE.to_owned()),
             status: Status::Pending,
+            restarted: false,
+            displaced: None,
         };
-        let (nonce, errors) = (start.record.nonce.clone(), launch.stderr_path());
-        let asked = self.shared.table.lock().insert(&run, nonce, allocated, launch.folder);
+        let outputs = Outputs::new(launch.folder);
+        let copying = outputs.keep(&mut child);
+        let nonce = start.record.nonce.clone();
+        let asked = self.shared.table.lock().insert(&run, nonce, allocated, outputs);
         let watcher = Watcher::new(child, asked, policy.stop_grace.get());
         let shared = Arc::clone(&self.shared);
         let mut watchers = self.watchers.lock();
         while watchers.try_join_next().is_some() {}
         watchers.spawn(async move {
             let ended = watcher.run().await;
-            shared.over(&run, ended.outcome(&errors).await);
+            copying.finish().await;
+            shared.over(&run, ended.outcome());
         });
     }
 }
@@ -236,6 +243,17 @@ impl Backend for ProcessBackend {
 
     async fn recall(&self, _: &Run) -> Result<Option<Record>, Unavailable> {
         Ok(None) // the ledger of this mode lives and dies with the processes
+    }
+
+    async fn logs(
+        &self,
+        run: &Run,
+        _: Option<&AllocationId>,
+        wanted: Wanted,
+    ) -> Result<Option<Reading>, LogError> {
+        let book = self.shared.table.lock().output(run, wanted.output);
+        let gone = || LogError::Gone("its directory was removed".to_owned());
+        Reading::begin(Box::new(book.ok_or_else(gone)?), wanted).await.map(Some)
     }
 
     async fn observe(&self, reports: mpsc::Sender<Observation>) {

@@ -9,7 +9,7 @@ use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use axum::routing::get;
 use bivouac_protocol::link::{DEAD_AFTER, FromProxy, FromService, MAX_MESSAGE, PING_EVERY};
-use secrecy::SecretString;
+use bivouac_protocol::proof::LinkSecrets;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +25,7 @@ pub(crate) struct Links {
 }
 
 struct Shared {
-    secret: SecretString,
+    secrets: LinkSecrets,
     replica: String,
     next: AtomicU64,
     tell: Box<dyn Fn(LinkEvent) + Send + Sync>,
@@ -35,12 +35,12 @@ struct Shared {
 impl Links {
     /// Links of this replica, whose events go to `tell`.
     pub(crate) fn new(
-        secret: SecretString,
+        secrets: LinkSecrets,
         replica: String,
         tell: impl Fn(LinkEvent) + Send + Sync + 'static,
         shutdown: CancellationToken,
     ) -> Self {
-        let shared = Shared { secret, replica, next: AtomicU64::new(1), tell: Box::new(tell), shutdown };
+        let shared = Shared { secrets, replica, next: AtomicU64::new(1), tell: Box::new(tell), shutdown };
         Self { shared: Arc::new(shared) }
     }
 }
@@ -56,7 +56,7 @@ async fn upgrade(State(links): State<Links>, upgrade: WebSocketUpgrade) -> Respo
 
 async fn serve(links: Links, mut socket: WebSocket) {
     let shared = &links.shared;
-    let boot = match timeout(DEAD_AFTER, shake_hands(&mut socket, &shared.secret, &shared.replica)).await {
+    let boot = match timeout(DEAD_AFTER, shake_hands(&mut socket, &shared.secrets, &shared.replica)).await {
         Ok(Ok(boot)) => boot,
         Ok(Err(refused)) => {
             tracing::warn!(%refused, "A link is refused.");

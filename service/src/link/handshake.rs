@@ -3,8 +3,7 @@
 use axum::extract::ws::{Message, WebSocket};
 use bivouac_protocol::BootId;
 use bivouac_protocol::link::{FromProxy, FromService, VERSIONS, agree};
-use bivouac_protocol::proof::{Challenge, End, Proof};
-use secrecy::SecretString;
+use bivouac_protocol::proof::{Challenge, End, LinkSecrets, Proof};
 
 /// Why a link was refused: for both ends' logs.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +21,7 @@ pub(super) enum Refused {
 /// Both ends prove that they know the secret; the proxy's boot is known afterwards.
 pub(super) async fn shake_hands(
     socket: &mut WebSocket,
-    secret: &SecretString,
+    secrets: &LinkSecrets,
     replica: &str,
 ) -> Result<BootId, Refused> {
     let FromProxy::Hello { versions, boot, challenge: theirs } = receive(socket).await? else {
@@ -30,12 +29,12 @@ pub(super) async fn shake_hands(
     };
     let version = agree(versions).ok_or(Refused::Version(versions.0, versions.1))?;
     let ours = Challenge::random();
-    let proof = Proof::make(secret, End::Service, &theirs, &ours);
+    let proof = Proof::make(secrets.first(), End::Service, &theirs, &ours);
     let welcome =
         FromService::Welcome { version, replica: replica.to_owned(), challenge: ours.clone(), proof };
     send(socket, &welcome).await.map_err(|()| Refused::Gone)?;
     let FromProxy::Proof { proof } = receive(socket).await? else { return Err(Refused::Unexpected) };
-    if proof.is(&Proof::make(secret, End::Proxy, &theirs, &ours)) { Ok(boot) } else { Err(Refused::Secret) }
+    secrets.proved(&proof, End::Proxy, &theirs, &ours).map(|_| boot).ok_or(Refused::Secret)
 }
 
 /// One message, as text.

@@ -9,6 +9,7 @@
 //! ```
 
 mod ending;
+mod kind;
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 use super::facts::{Facts, Job};
 use super::idle::Verdict;
 use crate::backend::{Grace, Outcome, Status};
+pub(crate) use kind::Kind;
 
 /// Time that the replica which claimed a session has for each step before another takes it over.
 const OWNERS_HEAD_START: Duration = Duration::from_secs(1);
@@ -48,50 +50,14 @@ pub(crate) enum Effect {
     Delete(Generation, Grace),
     /// Note that the run is over.
     End(Reason),
+    /// Give up a run whose node is away, if it still is: its key is free, though its process may live.
+    Abandon,
     /// Read members and record for an idle stop.
     Prepare,
-    /// Remove the job of a session that has ended.
-    RemoveJob,
+    /// Remove the job of a generation that has ended.
+    RemoveJob(Generation),
     /// Remove the record of a session that ended long ago.
     Purge,
-}
-
-/// Effects by kind: of each at most one is in flight for a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the same names as the effects")]
-pub(crate) enum Kind {
-    Register,
-    Inspect,
-    TakeOver,
-    Pin,
-    Probe,
-    MarkReady,
-    BeginStop,
-    Delete,
-    End,
-    Prepare,
-    Commit,
-    RemoveJob,
-    Purge,
-}
-
-impl Effect {
-    pub(crate) fn kind(&self) -> Kind {
-        match self {
-            Self::Register => Kind::Register,
-            Self::Inspect => Kind::Inspect,
-            Self::TakeOver => Kind::TakeOver,
-            Self::Pin(_) => Kind::Pin,
-            Self::Probe => Kind::Probe,
-            Self::MarkReady => Kind::MarkReady,
-            Self::BeginStop(_) => Kind::BeginStop,
-            Self::Delete(..) => Kind::Delete,
-            Self::End(_) => Kind::End,
-            Self::Prepare => Kind::Prepare,
-            Self::RemoveJob => Kind::RemoveJob,
-            Self::Purge => Kind::Purge,
-        }
-    }
 }
 
 /// What the decision depends on besides the session itself.
@@ -179,21 +145,29 @@ impl Deciding<'_> {
         if let Some(&generation) = self.facts.stale.first() {
             self.act(Effect::Delete(generation, Grace::Template));
         }
+        if let Some(&generation) = self.facts.remains.first().filter(|_| self.around.leads) {
+            self.act(Effect::RemoveJob(generation));
+        }
     }
 
     fn claimed(&mut self) {
         let facts = self.facts;
         if let Some(outcome) = over(facts) {
-            return self.act(Effect::End(start_failure(outcome)));
+            let displaced = self.displacement();
+            return self.act(Effect::End(displaced.unwrap_or_else(|| start_failure(outcome))));
         }
         if let Some(detail) = &facts.refused {
             return self.act(Effect::End(Reason::new(ReasonCode::StartFailed, detail.clone())));
         }
         let gave_up = self.due(facts.since + facts.record.value.policy.startup_timeout.get());
         if gave_up {
-            let reason = match &facts.waiting_for {
-                Some(lacking) => Reason::new(ReasonCode::NoCapacity, lacking.clone()),
-                None => Reason::new(ReasonCode::StartupTimeout, "it was not placed in time"),
+            let reason = match (&facts.obstacle, &facts.waiting_for) {
+                (Some(why), _) => Reason::new(
+                    ReasonCode::StartFailed,
+                    format!("its job could not be registered in time: {why}"),
+                ),
+                (None, Some(lacking)) => Reason::new(ReasonCode::NoCapacity, lacking.clone()),
+                (None, None) => Reason::new(ReasonCode::StartupTimeout, "it was not placed in time"),
             };
             return self.act(Effect::BeginStop(reason));
         }
@@ -206,6 +180,8 @@ impl Deciding<'_> {
                 self.act(Effect::Register);
             } else if facts.job == Job::Stopped {
                 self.look_or_end(ReasonCode::Operator, "the job was stopped before it was placed");
+            } else if self.due(facts.since + self.around.claim_timeout) {
+                self.look_for_a_placement();
             }
         } else if self.due(facts.since + self.around.claim_timeout) {
             match facts.job {
@@ -214,8 +190,16 @@ impl Deciding<'_> {
                 Job::Stopped => {
                     self.look_or_end(ReasonCode::Operator, "the job was stopped before it was placed")
                 }
-                Job::Registered => {}
+                Job::Registered => self.look_for_a_placement(),
             }
+        }
+    }
+
+    /// The report of a placement may have been lost, or told to a replica that is gone: requests wait for it. Where the
+    /// cluster has said that there is no room, its next word will come.
+    fn look_for_a_placement(&mut self) {
+        if self.facts.waiting_for.is_none() {
+            self.inspect();
         }
     }
 
@@ -230,6 +214,16 @@ impl Deciding<'_> {
         if facts.job == Job::Absent {
             let detail = "its job does not exist any more";
             return self.act(Effect::End(Reason::new(ReasonCode::Lost, detail)));
+        }
+        if let Some(reason) = self.displacement() {
+            return self.act(Effect::BeginStop(reason));
+        }
+        if self.is_given_up() {
+            return self.act(Effect::Abandon);
+        }
+        if facts.supplanted_at.is_some_and(|at| facts.inspected_at.is_none_or(|looked| looked < at)) {
+            // The newcomer may be heard of before the reason for which the first one has to go.
+            return self.act(Effect::Inspect);
         }
         if facts.supplanted {
             let detail = "its allocation was replaced or restarted; what it held is gone";
@@ -274,24 +268,22 @@ impl Deciding<'_> {
     }
 
     fn lifetime_is_over(&mut self) -> bool {
-        let record = &self.facts.record.value;
-        let (Some(lifetime), Some(claimed)) = (record.policy.max_lifetime, record.timeline.claimed) else {
-            return false;
-        };
-        let Ok(end) = SignedDuration::try_from(lifetime.get()) else { return false };
-        self.around.leads && claimed.checked_add(end).is_ok_and(|end| self.due_by_the_wall(end))
+        let ends = self.facts.record.value.lifetime_ends();
+        self.around.leads && ends.is_some_and(|end| self.due_by_the_wall(end))
     }
 
     fn idle(&mut self) {
-        let record = &self.facts.record.value;
-        let Some(Verdict::Idle { since }) = self.around.verdict else { return };
-        let leased_until = record.leases.values().max().copied();
-        if !self.around.leads || leased_until.is_some_and(|until| !self.due_by_the_wall(until)) {
-            return;
-        }
-        let end = since + record.policy.idle_timeout.get();
-        if self.due(end.max(self.facts.attempt_after)) {
-            self.act(Effect::Prepare);
+        match self.around.verdict {
+            Some(Verdict::Idle { since }) if self.around.leads => {
+                let end = since + self.facts.record.value.policy.idle_timeout.get();
+                if self.due(end.max(self.facts.attempt_after)) {
+                    self.act(Effect::Prepare);
+                }
+            }
+            Some(Verdict::Leased { until }) => {
+                self.due(until);
+            }
+            _ => {}
         }
     }
 

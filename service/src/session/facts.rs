@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use bivouac_ledger::records::Versioned;
-use bivouac_protocol::{Generation, Phase, Record, Route, RoutePhase, SessionId, Timeline};
+use bivouac_protocol::{Generation, Phase, ReasonCode, Record, Route, RoutePhase, SessionId, Timeline};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -46,6 +46,9 @@ pub(crate) struct Facts {
     pub(crate) record: Versioned<Record>,
     /// When this replica first read this revision: the safe age of whatever the record says about its last use.
     pub(crate) read_at: Instant,
+    /// When this revision's longest lease ends, by what the wall clock said when it was read: should that clock be set
+    /// forward, the promise is kept nevertheless.
+    pub(crate) leased_until: Option<Instant>,
     /// When it first saw this generation.
     pub(crate) since: Instant,
     /// This process won the claim of this generation, and registers its job.
@@ -54,11 +57,19 @@ pub(crate) struct Facts {
     /// The first allocation that was seen; the pinned one, once there is a pin.
     pub(crate) allocated: Option<Allocated>,
     pub(crate) allocated_at: Option<Instant>,
-    /// An allocation other than the pinned one exists.
+    /// An allocation other than the pinned one exists, or the pinned one was started a second time.
     pub(crate) supplanted: bool,
+    /// When the first other allocation was seen.
+    pub(crate) supplanted_at: Option<Instant>,
+    /// Nobody remembers the pinned allocation, and it was over.
+    pub(crate) forgotten: bool,
+    /// Since when the pinned allocation's node is not heard from: by this replica's clock, and for people.
+    pub(crate) unreachable: Option<(Instant, Timestamp)>,
     pub(crate) probe: Probe,
     pub(crate) waiting_for: Option<String>,
     pub(crate) seen: Timeline,
+    /// Why the job could not be registered when that was last tried, and is tried again.
+    pub(crate) obstacle: Option<String>,
     /// The cluster refused the job, for good.
     pub(crate) refused: Option<String>,
     pub(crate) grace: Grace,
@@ -72,6 +83,10 @@ pub(crate) struct Facts {
     pub(crate) attempt_after: Instant,
     /// Jobs of earlier generations that were seen and must be stopped.
     pub(crate) stale: BTreeSet<Generation>,
+    /// Earlier generations that were given up while their node was away.
+    given_up: BTreeSet<Generation>,
+    /// Those of them that are over by now: their jobs can be removed.
+    pub(crate) remains: BTreeSet<Generation>,
     pub(crate) in_flight: HashSet<Kind>,
     retries: HashMap<Kind, Retry>,
 }
@@ -90,15 +105,20 @@ impl Facts {
             id,
             record,
             read_at: now,
+            leased_until: None,
             since: now,
             owned: false,
             job: Job::Unseen,
             allocated: None,
             allocated_at: None,
             supplanted: false,
+            supplanted_at: None,
+            forgotten: false,
+            unreachable: None,
             probe: Probe::Unprobed,
             waiting_for: None,
             seen: Timeline::default(),
+            obstacle: None,
             refused: None,
             grace: Grace::Template,
             deleted_at: None,
@@ -107,6 +127,8 @@ impl Facts {
             fenced_at: None,
             attempt_after: now,
             stale: BTreeSet::new(),
+            given_up: BTreeSet::new(),
+            remains: BTreeSet::new(),
             in_flight: HashSet::new(),
             retries: HashMap::new(),
         }
@@ -120,15 +142,35 @@ impl Facts {
         self.record.value.phase
     }
 
-    /// Takes in a revision of the record, unless a newer one is known. Whether it was news.
+    /// Whether a later write stands on less than what is known: then the ledger went back between the two. It was
+    /// restored from a snapshot and written to since, or the record was lost and written again from its job. Nothing
+    /// else lowers a generation, nor, within one, a phase or a revision.
+    pub(crate) fn is_undone_by(&self, record: &Versioned<Record>) -> bool {
+        let (known, now) = (&self.record.value, &record.value);
+        record.index > self.record.index
+            && (now.generation < known.generation
+                || (now.generation == known.generation
+                    && (now.phase < known.phase || now.revision < known.revision)))
+    }
+
+    /// Takes in a revision of the record, unless a newer one is known. Whether it was news. (One by which what is known
+    /// [is undone](Self::is_undone_by) needs facts of its own.)
     pub(crate) fn on_record(&mut self, record: Versioned<Record>, now: Instant) -> bool {
         if record.index <= self.record.index {
             return false;
         }
         if record.value.generation > self.generation() {
             let stale = std::mem::take(&mut self.stale);
-            let overtaken = (self.phase() != Phase::Ended).then(|| self.generation());
-            *self = Self { stale, ..Self::new(self.id.clone(), record, now) };
+            let mut given_up = std::mem::take(&mut self.given_up);
+            let reason = self.record.value.reason.as_ref();
+            given_up.extend(
+                reason.filter(|reason| reason.code == ReasonCode::Abandoned).map(|_| self.generation()),
+            );
+            let remains = std::mem::take(&mut self.remains);
+            // An ended run whose job may still be registered is one that was given up while its node was away.
+            let undeleted = self.job == Job::Registered && self.deleted_at.is_none();
+            let overtaken = (self.phase() != Phase::Ended || undeleted).then(|| self.generation());
+            *self = Self { stale, given_up, remains, ..Self::new(self.id.clone(), record, now) };
             self.stale.extend(overtaken);
         } else {
             if self.phase() == Phase::Claimed
@@ -144,6 +186,40 @@ impl Facts {
         true
     }
 
+    /// Takes over what was observed under a revision that the ledger has forgotten: runs are not forgotten with it.
+    pub(crate) fn observed_before(&mut self, known: Self) {
+        let earlier =
+            |known: BTreeSet<Generation>| known.into_iter().filter(|it| *it < self.generation()).collect();
+        (self.stale, self.given_up, self.remains) =
+            (earlier(known.stale), earlier(known.given_up), earlier(known.remains));
+        if (known.record.value.generation, &known.record.value.nonce)
+            != (self.generation(), &self.record.value.nonce)
+        {
+            return;
+        }
+        self.owned |= known.owned;
+        self.job = known.job;
+        self.allocated = known.allocated;
+        self.allocated_at = known.allocated_at;
+        self.supplanted = known.supplanted;
+        self.forgotten = known.forgotten;
+        self.unreachable = known.unreachable;
+        self.waiting_for = known.waiting_for;
+        self.seen = known.seen;
+        self.attempt = known.attempt;
+        self.fenced_at = known.fenced_at;
+    }
+
+    /// A consistent look that was begun in the phase `begun` found no job. Whether that counts: what was registered or
+    /// pinned while the look was under way is looked at again if need be.
+    pub(crate) fn on_absent(&mut self, begun: Phase) -> bool {
+        if begun != self.phase() || (begun == Phase::Claimed && self.job == Job::Registered) {
+            return false;
+        }
+        self.job = Job::Absent;
+        true
+    }
+
     /// A job of one of this session's generations exists.
     pub(crate) fn on_job(&mut self, generation: Generation, foreign: bool, stopped: bool) {
         if generation < self.generation() {
@@ -155,7 +231,25 @@ impl Facts {
         } else if stopped && self.job == Job::Absent {
             // Late news of a job that is known, from a look by id or from its removal, to be gone.
         } else if generation == self.generation() && !foreign {
+            if stopped && self.job != Job::Stopped {
+                // What a look found before the stop says nothing of what comes after it.
+                self.inspected_at = None;
+            }
             self.job = if stopped { Job::Stopped } else { Job::Registered };
+        }
+    }
+
+    /// An allocation of an earlier generation is heard of: one that was given up and comes back. Nomad never collects a
+    /// job that was stopped while its allocation was `unknown`: an evaluation waits until `lost_after` would be over.
+    pub(crate) fn on_stale_allocation(&mut self, generation: Generation, allocated: &Allocated) {
+        if generation >= self.generation() {
+            return;
+        }
+        match allocated.status {
+            Status::Unreachable => {}
+            Status::Pending | Status::Running => _ = self.stale.insert(generation),
+            Status::Over(_) if self.given_up.remove(&generation) => _ = self.remains.insert(generation),
+            Status::Over(_) => {}
         }
     }
 
@@ -164,7 +258,10 @@ impl Facts {
         let first =
             self.record.value.allocation.clone().or(self.allocated.as_ref().map(|a| a.allocation.clone()));
         if first.is_some_and(|first| first != allocated.allocation) {
-            self.supplanted |= !matches!(allocated.status, Status::Over(_));
+            if !matches!(allocated.status, Status::Over(_)) {
+                self.supplanted = true;
+                self.supplanted_at = self.supplanted_at.or(Some(now));
+            }
             return;
         }
         self.waiting_for = None;
@@ -173,12 +270,14 @@ impl Facts {
             self.seen.started = self.seen.started.or(Some(wall));
         }
         self.allocated_at = self.allocated_at.or(Some(now));
-        self.supplanted |= allocated.status == Status::Restarted;
+        self.supplanted |= allocated.restarted;
         // Reports may come out of order: what is over stays over, and ports once known stay known.
         match &mut self.allocated {
             Some(known) if matches!(known.status, Status::Over(_)) => {}
             Some(known) => {
                 known.status = allocated.status;
+                // What we do about it looks like another reason for it.
+                known.displaced = known.displaced.or(allocated.displaced);
                 known.node = allocated.node.or(known.node.take());
                 if !allocated.ports.is_empty() {
                     known.ports = allocated.ports;
@@ -186,6 +285,8 @@ impl Facts {
             }
             none => *none = Some(allocated),
         }
+        let unreachable = self.allocated.as_ref().is_some_and(|known| known.status == Status::Unreachable);
+        self.unreachable = unreachable.then(|| self.unreachable.unwrap_or((now, wall)));
     }
 
     /// Whether an effect of this kind may be started now.

@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::Outside;
 use super::supervisor::News;
 
 /// Time between two lists of all records.
 const LIST_EVERY: Duration = Duration::from_secs(60);
+/// Lists that are asked for come no faster than this.
+const LIST_AT_MOST_EVERY: Duration = Duration::from_secs(1);
 
 /// Learns of every session that has a record: at the start, and then again and again, for a claim whose replica was
-/// killed before it registered anything makes no other noise.
+/// killed before it registered anything makes no other noise, nor does a ledger that was restored from a snapshot.
 pub(super) async fn learn_all(outside: Arc<Outside>) {
     let mut known = false;
     loop {
@@ -24,8 +26,10 @@ pub(super) async fn learn_all(outside: Arc<Outside>) {
                 }
                 known = true;
                 outside.tell(News::Listed(records));
+                sleep(LIST_AT_MOST_EVERY).await;
                 // Not in step with the other replicas.
-                sleep(LIST_EVERY.mul_f64(rand::random_range(0.75..1.25))).await;
+                let pause = LIST_EVERY.mul_f64(rand::random_range(0.75..1.25));
+                let _ = timeout(pause, outside.relist.notified()).await;
             }
             Err(error) => {
                 tracing::warn!(%error, "The records cannot be read yet.");

@@ -30,6 +30,7 @@ pub(super) async fn lead(outside: Arc<Outside>, replica: ReplicaName, shutdown: 
             () = renew(&outside, &leadership) => {}
             () = shutdown.cancelled() => {}
         }
+        outside.metrics.leader_known.set(0);
         outside.tell(News::Leadership(None));
         if let Err(error) = outside.ledger.close_session(&leadership.session).await {
             tracing::warn!(%error, "The leader's lock is not freed; it expires by itself.");
@@ -41,9 +42,13 @@ pub(super) async fn lead(outside: Arc<Outside>, replica: ReplicaName, shutdown: 
 async fn campaign(outside: &Outside, replica: &str) -> Leadership {
     loop {
         match leader::acquire(&outside.ledger, replica).await {
-            Ok(Some(leadership)) => return leadership,
+            Ok(Some(leadership)) => {
+                outside.metrics.leader_known.set(1);
+                return leadership;
+            }
             Ok(None) => wait_for_vacancy(outside).await,
             Err(error) => {
+                outside.metrics.leader_known.set(0);
                 tracing::debug!(%error, "The leader's lock cannot be asked for.");
                 sleep(PAUSE).await;
             }
@@ -55,9 +60,18 @@ async fn wait_for_vacancy(outside: &Outside) {
     let mut index = 0;
     loop {
         match outside.ledger.watch(leader::KEY, index, WAIT).await {
-            Ok(Some(entry)) if entry.holder.is_some() => index = entry.index,
-            Ok(_) => return,
-            Err(_) => return sleep(PAUSE).await,
+            Ok(Some(entry)) if entry.holder.is_some() => {
+                outside.metrics.leader_known.set(1);
+                index = entry.index;
+            }
+            Ok(_) => {
+                outside.metrics.leader_known.set(0);
+                return;
+            }
+            Err(_) => {
+                outside.metrics.leader_known.set(0);
+                return sleep(PAUSE).await;
+            }
         }
     }
 }

@@ -24,8 +24,13 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(super) async fn follow(outside: Arc<Outside>) {
     let mut index = 0;
     loop {
+        let asked = Instant::now();
         match outside.members.watch(index, WAIT).await {
             Ok(Some(members)) => {
+                if members.index <= index && asked.elapsed() < WAIT {
+                    // As if the ledger had been restored: nothing but a list shows which records have gone back.
+                    outside.relist.notify_one();
+                }
                 index = members.index;
                 outside.tell(News::Members(members));
             }

@@ -9,6 +9,7 @@
 //!                                                            └────────────── answers ◀───────┘
 //! ```
 
+mod abandoning;
 pub mod attempt;
 mod decide;
 mod evidence;
@@ -16,6 +17,7 @@ mod facts;
 mod following;
 pub mod idle;
 mod leadership;
+mod leasing;
 mod members;
 mod probe;
 mod registry;
@@ -33,7 +35,7 @@ use bivouac_ledger::members::Members;
 use bivouac_ledger::records::Records;
 use bivouac_protocol::SessionId;
 use jiff::SignedDuration;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -42,9 +44,11 @@ use crate::failpoint::Failpoints;
 use crate::metrics::Metrics;
 use crate::spec::Templates;
 pub use leadership::ReplicaName;
+pub use leasing::{LeaseRefusal, Length as LeaseLength};
 pub use spawning::{CommandError, Sessions, Spawned};
 use supervisor::{News, Supervisor};
 
+pub(crate) use decide::Kind;
 pub(crate) use evidence::LinkId;
 
 /// How often joins of one session are written, at most.
@@ -83,6 +87,8 @@ pub(crate) struct Outside {
     touches: moka::sync::Cache<SessionId, u64>,
     /// The backend's reports are broken off: it may be away.
     pub(crate) reports_interrupted: AtomicBool,
+    /// All records are to be listed again now.
+    pub(crate) relist: Notify,
     news: mpsc::UnboundedSender<News>,
 }
 
@@ -136,6 +142,7 @@ impl SessionService {
             tracker: TaskTracker::new(),
             touches: moka::sync::Cache::builder().max_capacity(100_000).time_to_live(TOUCH_EVERY).build(),
             reports_interrupted: AtomicBool::new(false),
+            relist: Notify::new(),
             news,
         };
         Self { outside: Arc::new(outside), inbox, replica }

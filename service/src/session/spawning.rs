@@ -6,15 +6,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bivouac_ledger::Error;
-use bivouac_ledger::records::{self, Claim, Update, Versioned};
+use bivouac_ledger::records::{self, Claim, Transition, Update, Versioned};
 use bivouac_protocol::{Nonce, Phase, Reason, ReasonCode, Record, SessionId};
 use jiff::Timestamp;
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use super::Outside;
+use super::leasing::LeaseRefusal;
 use super::supervisor::{Learned, News, Reply};
-use super::view::View;
+use super::view::{State, View};
 use crate::backend::Grace;
 use crate::spec::Spec;
 
@@ -22,6 +23,9 @@ use crate::spec::Spec;
 const PREDECESSOR: Duration = Duration::from_secs(60);
 /// How long a backend that may be away has to answer.
 const BACKEND_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the ledger has to answer where the answer is known, though perhaps not the latest.
+const LEDGER_PATIENCE: Duration = Duration::from_secs(1);
+
 /// A session was spawned, or found.
 #[derive(Debug, Clone)]
 pub struct Spawned {
@@ -46,12 +50,24 @@ pub enum CommandError {
     /// The key's predecessor has not ended in time.
     #[error("the session's predecessor is still ending")]
     StillEnding,
+    /// The key's session runs, or is still ending, on a node that nobody hears from.
+    #[error("the session's node is unreachable")]
+    Unreachable(Arc<View>),
+    /// Nobody gives up a session that can be stopped.
+    #[error("the session's node is reachable")]
+    Reachable,
     /// No such session.
     #[error("no such session")]
     Unknown,
     /// The template asked for is not usable now.
     #[error("{0}")]
     TemplateDisabled(String),
+    /// The lease is not given.
+    #[error(transparent)]
+    LeaseRefused(#[from] LeaseRefusal),
+    /// The idempotency key was used for another spawn.
+    #[error("the idempotency key was used for another spawn")]
+    IdempotencyKeyReused,
 }
 
 impl From<Error> for CommandError {
@@ -63,7 +79,7 @@ impl From<Error> for CommandError {
 /// The only way in to the supervisor: cheap to clone.
 #[derive(Clone)]
 pub struct Sessions {
-    outside: Arc<Outside>,
+    pub(super) outside: Arc<Outside>,
 }
 
 impl Sessions {
@@ -85,11 +101,20 @@ impl Sessions {
         loop {
             let current = self.outside.records.read(&spec.id).await?;
             match current {
+                Some(held) if spec.once && !is_of(&held.value, &spec) => {
+                    return Err(CommandError::IdempotencyKeyReused);
+                }
+                // A repetition: what became of the first one is the answer.
+                Some(held) if spec.once && !held.value.is_live() => {
+                    let view = self.learn(&spec.id, held, false, None).await?;
+                    return Ok(Spawned { spawned: false, view });
+                }
                 Some(held) if held.value.is_live() => {
                     if held.value.template != spec.template.name {
                         return Err(CommandError::OtherTemplate(held.value.template.to_string()));
                     }
-                    if let Some(view) = self.join(&spec.id, held).await? {
+                    self.is_here(&spec.id, &held).await?;
+                    if let Some(view) = self.join(&spec, held).await? {
                         return Ok(Spawned { spawned: false, view });
                     }
                 }
@@ -97,6 +122,7 @@ impl Sessions {
                     if begun.elapsed() > PREDECESSOR {
                         return Err(CommandError::StillEnding);
                     }
+                    self.is_here(&spec.id, &held).await?;
                     let wait = Duration::from_secs(1);
                     self.outside.ledger.watch(&records::key(&spec.id), held.index, wait).await?;
                 }
@@ -104,12 +130,20 @@ impl Sessions {
                     self.backend_answers().await?;
                     if let Some(record) = self.claim(&spec.id, ended_or_none.as_ref(), &claim).await? {
                         self.outside.metrics.spawns.inc();
+                        let Record { generation, template, .. } = &record.value;
+                        tracing::info!(session.id = %spec.id, %generation, %template, "A session is spawned.");
                         let view = self.learn(&spec.id, record, true, None).await?;
                         return Ok(Spawned { spawned: true, view });
                     }
                 }
             }
         }
+    }
+
+    /// Nobody is told to use, or to wait for, what nobody hears from.
+    async fn is_here(&self, id: &SessionId, held: &Versioned<Record>) -> Result<(), CommandError> {
+        let away = self.outside.away(id, held.value.generation).await;
+        away.map_or(Ok(()), |view| Err(CommandError::Unreachable(view)))
     }
 
     /// While the backend's reports are interrupted it is asked before anything is claimed for it: a caller learns at
@@ -144,12 +178,13 @@ impl Sessions {
         }
     }
 
-    /// A join counts as a use. `None` when the session is not live any more.
-    async fn join(&self, id: &SessionId, held: Versioned<Record>) -> Result<Option<Arc<View>>, CommandError> {
-        let now = Timestamp::now();
+    /// A join counts as a use. `None` when the session is not live any more, or the key's next one is another template's.
+    async fn join(&self, spec: &Spec, held: Versioned<Record>) -> Result<Option<Arc<View>>, CommandError> {
+        let (now, id) = (Timestamp::now(), &spec.id);
+        let is_of = |record: &Record| record.template == spec.template.name;
         let just_touched = |record: &Record| self.outside.touches.get(id) == Some(record.revision);
-        let touch = |record: &Record| match just_touched(record) {
-            true => records::Transition::Declined,
+        let touch = |record: &Record| match just_touched(record) || !is_of(record) {
+            true => Transition::Declined,
             false => records::touched(record, now),
         };
         let record = match self.outside.records.update(id, Some(held), touch).await? {
@@ -157,23 +192,31 @@ impl Sessions {
                 self.outside.touches.insert(id.clone(), record.value.revision);
                 record
             }
-            Update::Declined(Some(record)) if record.value.is_live() => record,
+            Update::Declined(Some(record)) if record.value.is_live() && is_of(&record.value) => record,
             Update::Declined(_) => return Ok(None),
         };
         self.learn(id, record, false, None).await.map(Some)
     }
 
-    /// The session as this replica knows it; else read from the ledger by id.
+    /// The session as its record says, which another replica may have changed a moment ago (a join, a lease, an end). As
+    /// this replica knows it, if the ledger does not answer soon.
     ///
     /// # Errors
     /// When it is not known here and the ledger does not answer.
     pub async fn find(&self, id: &SessionId) -> Result<Option<Arc<View>>, CommandError> {
-        if let Some(view) = self.ask(|reply| News::Look(id.clone(), reply)).await {
-            return Ok(Some(view));
-        }
-        match self.outside.records.read(id).await? {
-            Some(record) => self.learn(id, record, false, None).await.map(Some),
-            None => Ok(None),
+        let known = self.ask(|reply| News::Look(id.clone(), reply)).await;
+        let read = self.outside.records.read(id);
+        let read = match known {
+            Some(_) => timeout(LEDGER_PATIENCE, read).await.unwrap_or_else(|_| Err(too_slow())),
+            None => read.await,
+        };
+        match (read, known) {
+            (Ok(Some(record)), _) => self.learn(id, record, false, None).await.map(Some),
+            (Ok(None), None) => Ok(None),
+            // A live session whose record is lost gets it back from its run; an ended one was purged.
+            (Ok(None), Some(known)) => Ok(Some(known).filter(|known| known.state != State::Ended)),
+            (Err(_), Some(known)) => Ok(Some(known)),
+            (Err(error), None) => Err(error.into()),
         }
     }
 
@@ -198,13 +241,21 @@ impl Sessions {
     /// Stops a session now; any replica may. Idempotent: an ended one is returned as it is.
     ///
     /// # Errors
-    /// When there is no such session, or the ledger does not answer.
-    pub async fn stop(&self, id: &SessionId, force: bool) -> Result<Arc<View>, CommandError> {
+    /// When there is no such session that `permit` permits, or the ledger does not answer.
+    pub async fn stop(
+        &self,
+        id: &SessionId,
+        force: bool,
+        permit: impl Fn(&Record) -> bool + Send + Sync,
+    ) -> Result<Arc<View>, CommandError> {
         let now = Timestamp::now();
         let reason = Reason::from(ReasonCode::Requested);
-        let stop = |record: &Record| records::stopping(record, &reason, now);
+        let stop = |record: &Record| match permit(record) {
+            true => records::stopping(record, &reason, now),
+            false => Transition::Declined,
+        };
         let update = self.outside.records.update(id, None, stop).await?;
-        let record = update.current().ok_or(CommandError::Unknown)?;
+        let record = update.current().filter(|record| permit(&record.value)).ok_or(CommandError::Unknown)?;
         self.learn(id, record, false, Some(if force { Grace::None } else { Grace::Template })).await
     }
 
@@ -214,7 +265,7 @@ impl Sessions {
     }
 
     /// Tells the supervisor of a record and waits for the view.
-    async fn learn(
+    pub(super) async fn learn(
         &self,
         id: &SessionId,
         record: Versioned<Record>,
@@ -231,6 +282,15 @@ impl Sessions {
         self.outside.tell(news(reply));
         answer.await.ok().flatten()
     }
+}
+
+/// Whether the record is what this very spawn would claim.
+fn is_of(record: &Record, spec: &Spec) -> bool {
+    (&record.template, &record.request) == (&spec.template.name, &spec.request)
+}
+
+fn too_slow() -> Error {
+    Error::Unavailable("no answer in time".to_owned())
 }
 
 fn first_claim(spec: &Spec) -> Claim {

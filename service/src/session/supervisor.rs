@@ -6,13 +6,14 @@ mod answers;
 mod effects;
 mod links;
 mod news;
+mod restored;
 mod stops;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bivouac_ledger::Transaction;
+use bivouac_ledger::{Index, Transaction};
 use bivouac_ledger::leader::Leadership;
 use bivouac_ledger::records::Versioned;
 use bivouac_protocol::link::FromService;
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::time::{DelayQueue, delay_queue};
 
 use super::Outside;
+use super::abandoning::Place;
 use super::decide::{Surroundings, decide};
 use super::evidence::{Evidence, LinkId};
 use super::facts::Facts;
@@ -60,6 +62,10 @@ pub(crate) enum News {
     ReadBack(SessionId, Result<Option<Versioned<Record>>, bivouac_ledger::Error>),
     /// A consistent read; `None`: there is no such record (or it cannot be read).
     Read(SessionId, Option<Versioned<Record>>),
+    /// A consistent read, begun when a revision with this index was known here.
+    ReadAgain(SessionId, Index, Option<Versioned<Record>>),
+    /// The same for the list of members.
+    MembersReadAgain(Index, Option<Versioned<Members>>),
     /// The record of a run that was not known, and the news of that run.
     LearnedOfRun(Versioned<Record>, Observation),
     /// A list of all records was read. What is missing in it proves nothing.
@@ -68,6 +74,8 @@ pub(crate) enum News {
     Tell(LinkId, FromService),
     /// A session to tell one proxy of, as it is.
     TellOf(LinkId, SessionId),
+    /// Where the pinned allocation's backend is probed.
+    Place(SessionId, oneshot::Sender<Option<Place>>),
     /// Whether a proxy is heard on a link.
     IsHeard(BootId, oneshot::Sender<bool>),
 }
@@ -110,6 +118,8 @@ pub(crate) struct Supervisor {
     attempts: u64,
     /// Records that are being read by id.
     reading: HashSet<SessionId>,
+    /// What is being read again because somebody has read something older than what is known.
+    doubted: restored::Doubted,
 }
 
 impl Supervisor {
@@ -125,6 +135,7 @@ impl Supervisor {
             leadership: None,
             attempts: 0,
             reading: HashSet::new(),
+            doubted: restored::Doubted::default(),
         }
     }
 
@@ -159,10 +170,15 @@ impl Supervisor {
             News::Committed(id, answer) => self.on_committed(&id, answer),
             News::ReadBack(id, answer) => self.on_read_back(&id, answer),
             News::Read(id, record) => self.on_read(&id, record),
+            News::ReadAgain(id, held, record) => self.on_read_again(&id, held, record),
+            News::MembersReadAgain(held, members) => self.on_members_read_again(held, members),
             News::LearnedOfRun(record, news) => self.on_learned_of_run(record, news),
             News::Listed(records) => self.on_list(records),
             News::Tell(link, message) => self.tell(link, message),
             News::TellOf(link, id) => self.tell_of(link, &id),
+            News::Place(id, reply) => {
+                let _ = reply.send(self.probe_target(&id));
+            }
             News::IsHeard(boot, reply) => {
                 let _ = reply.send(self.evidence.is_heard(&boot));
             }
@@ -233,3 +249,6 @@ impl Supervisor {
 const LONGEST_TIMER: Duration = Duration::from_secs(24 * 3600);
 /// Time before a stop that was given up is tried again.
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bivouac_protocol::{
-    AllocationId, BootId, Generation, Key, Namespace, Policy, Reason, SessionId, TemplateName, Timeline,
+    AllocationId, BootId, Generation, Key, LeaseName, Namespace, Policy, Reason, SessionId, TemplateName, Timeline, TokenName,
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -53,10 +53,14 @@ pub struct View {
     pub labels: BTreeMap<String, String>,
     /// For whom it was spawned.
     pub user: Option<String>,
+    /// The name of the API token that spawned it.
+    pub spawned_by: Option<TokenName>,
     /// The pinned allocation.
     pub allocation: Option<AllocationId>,
     /// Where it runs.
     pub node: Option<String>,
+    /// Its node is not heard from: it may serve, or run, or be gone.
+    pub unreachable: Option<Unreachable>,
     /// The rules of this run.
     pub policy: Policy,
     /// When what happened.
@@ -65,28 +69,37 @@ pub struct View {
     pub alive: Option<Alive>,
 }
 
+/// Since when a session's node has been away, and what follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Unreachable {
+    /// When the replica that answers first saw it so.
+    pub since: Timestamp,
+    /// When it is given up, if the node stays away and this replica leads; absent where the template waits.
+    pub given_up_at: Option<Timestamp>,
+}
+
 /// The evidence that keeps a session alive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Alive {
     /// What follows from the evidence.
     pub verdict: VerdictName,
-    /// When it will be stopped, if nothing changes.
+    /// When it will be stopped, if nothing changes: for want of use, or at the end of its lifetime.
     pub ends_at: Option<Timestamp>,
     /// Members whose evidence is missing.
     pub silent: Vec<BootId>,
     /// Each member's evidence.
     pub proxies: Vec<ProxyUse>,
-    /// Last spawn that joined it.
+    /// Last spawn that joined it, or change of its leases.
     pub touched_at: Timestamp,
-    /// Promises to keep it alive.
-    pub leases: BTreeMap<String, Timestamp>,
+    /// Promises to keep it alive, by name, and until when.
+    pub leases: BTreeMap<LeaseName, Timestamp>,
 }
 
 /// The verdict, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VerdictName {
-    /// In use.
+    /// In use, or kept alive by a lease.
     Busy,
     /// Not in use, on all members' word.
     Idle,

@@ -22,7 +22,7 @@ pub(super) fn claim_again(outside: &Outside, record: &Record) -> Claim {
         namespace: record.namespace.clone(),
         key: record.key.clone(),
         template: record.template.clone(),
-        hash: template.map_or_else(|| record.hash.clone(), |template| template.hash.clone()),
+        hash: template.as_ref().map_or_else(|| record.hash.clone(), |template| template.hash.clone()),
         request: record.request.clone(),
         policy: template.map_or_else(|| record.policy.clone(), |template| template.policy(&record.request)),
         nonce: Nonce::random(),

@@ -18,6 +18,8 @@ pub const NAMESPACE: &str = "bivouac_namespace";
 pub const GENERATION: &str = "bivouac_generation";
 /// Its template.
 pub const TEMPLATE: &str = "bivouac_template";
+/// The name of the API token that spawned it; absent where it is not known.
+pub const SPAWNED_BY: &str = "bivouac_spawned_by";
 /// The template's digest.
 pub const HASH: &str = "bivouac_hash";
 /// The claim's nonce.
@@ -66,6 +68,9 @@ pub(crate) fn of(
     );
     if let Some(key) = &record.key {
         meta.insert(KEY.to_owned(), key.to_string());
+    }
+    if let Some(spawned_by) = &record.request.spawned_by {
+        meta.insert(SPAWNED_BY.to_owned(), spawned_by.to_string());
     }
     meta
 }

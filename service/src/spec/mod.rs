@@ -29,4 +29,7 @@ pub struct Spec {
     pub request: StoredRequest,
     /// The rules of the generation to be claimed.
     pub policy: Policy,
+    /// The id belongs to this very spawn (an idempotency key): it is never spawned a second time, and what is found under
+    /// the id must have been asked for in the same words.
+    pub once: bool,
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use bivouac_protocol::record::Resources;
-use bivouac_protocol::{Key, Namespace, SessionId, Span, StoredRequest, TemplateName};
+use bivouac_protocol::{IdempotencyKey, Key, Namespace, SessionId, Span, StoredRequest, TemplateName};
 use secrecy::SecretString;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::Spec;
@@ -81,13 +82,36 @@ struct Body {
 }
 
 /// Reads a spawn. The id of a keyed session follows from `secret`; any other gets a random one.
-pub fn parse(body: &[u8], templates: &Templates, secret: &SecretString) -> Result<Spec, RequestError> {
-    let body = decode(body)?;
+///
+/// `permit` is asked before anything is looked up: what follows tells of the template whether it exists, whether it works
+/// and what its bounds are, which is not for those who may not spawn from it.
+///
+/// # Errors
+/// What `permit` said, or what is wrong with the body.
+pub fn parse<E: From<RequestError>>(
+    body: &[u8],
+    templates: &Templates,
+    secret: &SecretString,
+    permit: impl FnOnce(&Namespace, &TemplateName) -> Result<(), E>,
+) -> Result<Spec, E> {
+    let body: Body = decode(body)?;
     check_supported(&body)?;
     let key: Option<Key> = body.key.as_deref().map(|text| name("key", text)).transpose()?;
-    let namespace: Namespace =
-        body.namespace.as_deref().map_or(Ok(Namespace::default()), |t| name("namespace", t))?;
+    let namespace =
+        body.namespace.as_deref().map_or(Ok(Namespace::default()), |text| name("namespace", text))?;
     let template: TemplateName = name("template", &body.template)?;
+    permit(&namespace, &template)?;
+    Ok(of_template(body, key, namespace, template, templates, secret)?)
+}
+
+fn of_template(
+    body: Body,
+    key: Option<Key>,
+    namespace: Namespace,
+    template: TemplateName,
+    templates: &Templates,
+    secret: &SecretString,
+) -> Result<Spec, RequestError> {
     let template = templates.get(&template).ok_or(RequestError::UnknownTemplate(template))?;
     match template.problem() {
         None => {}
@@ -109,8 +133,9 @@ pub fn parse(body: &[u8], templates: &Templates, secret: &SecretString) -> Resul
         resources: body.resources,
         labels: body.labels,
         user: body.user,
+        spawned_by: None,
     };
-    limits::check(&request, template)?;
+    limits::check(&request, &template)?;
     Ok(Spec {
         id: key.as_ref().map_or_else(SessionId::random, |key| SessionId::keyed(secret, &namespace, key)),
         policy: template.policy(&request),
@@ -118,16 +143,37 @@ pub fn parse(body: &[u8], templates: &Templates, secret: &SecretString) -> Resul
         namespace,
         key,
         request,
+        once: false,
     })
 }
 
-fn decode(body: &[u8]) -> Result<Body, RequestError> {
+impl Spec {
+    /// The same spawn, made safe to repeat by an idempotency key of the `caller` (the name of its token).
+    ///
+    /// # Errors
+    /// If it has a key of its own, which makes it safe to repeat already, and differently.
+    pub fn once(
+        self,
+        secret: &SecretString,
+        caller: &str,
+        key: &IdempotencyKey,
+    ) -> Result<Self, RequestError> {
+        if self.key.is_some() {
+            let rule = "must not be sent with `key`: a session's key makes its spawn safe to repeat already";
+            return Err(Invalid::new("Idempotency-Key", rule).into());
+        }
+        Ok(Self { id: SessionId::idempotent(secret, caller, &self.namespace, key), once: true, ..self })
+    }
+}
+
+/// Reads a JSON object; every complaint names the field.
+pub(crate) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, RequestError> {
     // A struct would be read from an array too, its fields by position.
     if body.trim_ascii_start().first() == Some(&b'[') {
         return Err(Invalid::new("the body", "must be a JSON object").into());
     }
     let mut json = serde_json::Deserializer::from_slice(body);
-    let decoded: Body = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let decoded: T = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         describe(&path, &error.into_inner())
     })?;
@@ -165,8 +211,8 @@ fn check_supported(body: &Body) -> Result<(), RequestError> {
 fn name<T: std::str::FromStr<Err = bivouac_protocol::InvalidId>>(
     field: &str,
     text: &str,
-) -> Result<T, Invalid> {
-    text.parse().map_err(|invalid: bivouac_protocol::InvalidId| Invalid::new(field, invalid.rule))
+) -> Result<T, RequestError> {
+    text.parse().map_err(|invalid: bivouac_protocol::InvalidId| Invalid::new(field, invalid.rule).into())
 }
 
 fn span(field: &str, text: Option<&str>) -> Result<Option<Span>, Invalid> {

@@ -1,12 +1,15 @@
 //! The operator's recipes: what a spawn names, what it may set, and within which bounds.
 //!
 //! `file` reads `template.toml`, [`registry`] keeps all templates of an installation, [`jobspec`] has Nomad parse
-//! their jobs. A [`Template`] is checked once, at the load; only whether its job is usable becomes known later.
+//! their jobs, [`reload`] takes in what changes. A [`Template`] is checked once, at the load; only whether its job is
+//! usable becomes known later.
 
 mod file;
 pub mod jobspec;
 pub mod registry;
+pub mod reload;
 mod sample;
+mod variables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -92,6 +95,8 @@ pub struct PolicyBounds {
     pub max_lifetime: LifetimeBounds,
     /// See [`Policy::startup_timeout`].
     pub startup_timeout: Bounds,
+    /// See [`Policy::max_lease`].
+    pub max_lease: Span,
     /// See [`Policy::stop_grace`]. Callers cannot change it.
     pub stop_grace: Span,
 }
@@ -187,6 +192,8 @@ pub struct NomadTemplate {
     pub jobspec: String,
     /// Values of the job's HCL2 variables, as text: Nomad converts them to the declared types.
     pub variables: BTreeMap<String, String>,
+    /// Gives a session up whose node has been unreachable for this long; `None`: waits for it.
+    pub overlap_after: Option<Span>,
     job: parking_lot::RwLock<Job>,
 }
 
@@ -202,9 +209,14 @@ pub enum Job {
 }
 
 impl NomadTemplate {
-    fn new(file: String, jobspec: String, variables: BTreeMap<String, String>) -> Self {
+    fn new(
+        file: String,
+        jobspec: String,
+        variables: BTreeMap<String, String>,
+        overlap_after: Option<Span>,
+    ) -> Self {
         let pending = Job::Pending("Nomad has not parsed its job yet".to_owned());
-        Self { file, jobspec, variables, job: parking_lot::RwLock::new(pending) }
+        Self { file, jobspec, variables, overlap_after, job: parking_lot::RwLock::new(pending) }
     }
 
     /// What is known of the parsed job.
@@ -271,13 +283,14 @@ impl Template {
         }
     }
 
-    /// The parameters' values: the caller's, else the defaults. A stored request may name parameters that the template
-    /// no longer has; those are left out.
+    /// The parameters' values: the caller's, else the defaults, else nothing ("" too has to be said: an operator's HCL that
+    /// refers to a variable which is not there fails after placement). A stored request may name parameters that the
+    /// template no longer has; those are left out.
     #[must_use]
     pub fn values(&self, request: &StoredRequest) -> BTreeMap<String, String> {
         let value =
             |name: &String, param: &Param| request.params.get(name).or(param.default.as_ref()).cloned();
-        self.params.iter().filter_map(|(name, param)| Some((name.clone(), value(name, param)?))).collect()
+        self.params.iter().map(|(name, param)| (name.clone(), value(name, param).unwrap_or_default())).collect()
     }
 
     /// The rules of a generation: what was asked for (already checked against the bounds), else the defaults.
@@ -288,8 +301,10 @@ impl Template {
             idle_timeout: request.idle_timeout.unwrap_or(self.bounds.idle_timeout.default),
             max_lifetime: request.max_lifetime.or(self.bounds.max_lifetime.default),
             startup_timeout: request.startup_timeout.unwrap_or(self.bounds.startup_timeout.default),
+            max_lease: self.bounds.max_lease,
             stop_grace: self.bounds.stop_grace,
             wake: self.wake,
+            overlap_after: self.nomad.as_ref().and_then(|nomad| nomad.overlap_after),
             port: self.default_port.clone(),
             protocol: port.map(|port| port.protocol).unwrap_or_default(),
             ready_path: port.and_then(|port| port.ready_path.clone()),

@@ -4,6 +4,7 @@
 //! Env and Meta and, where the template allows it, as arguments and image of the main task: escaped for the engine that
 //! will interpolate them (see `escape`), and never as the name or the shape of anything.
 
+mod presentation;
 mod services;
 
 use std::collections::BTreeMap;
@@ -52,6 +53,9 @@ pub fn job(parsed: &Value, context: &JobContext<'_>) -> Result<Value, TranslateE
         job.remove(field);
     }
     set_job_meta(job, context)?;
+    if is_unset(job, "UI") {
+        job.insert("UI".to_owned(), presentation::ui(context));
+    }
     let group = job.get_mut("TaskGroups").and_then(|groups| groups.get_mut(0));
     edit_group(object(group.ok_or_else(|| missing("a group"))?, "the group")?, context)?;
     Ok(tree)

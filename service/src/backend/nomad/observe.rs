@@ -5,10 +5,12 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use bivouac_nomad::{Client, Continuity, Cursor, Error, Event, Payload, Topic};
 use futures::TryStreamExt;
+use futures::future::join_all;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::picture::{Owner, Picture};
+use super::scope::Scopes;
 use super::{Places, Settings};
 use crate::backend::Observation;
 
@@ -26,20 +28,26 @@ pub(super) async fn observe(
     places: &Places,
     reports: mpsc::Sender<Observation>,
 ) {
-    let closed = reports.clone();
-    let mut watch = Watch {
-        version_checked: false,
-        client,
-        settings,
-        places,
-        reports,
-        picture: Picture::new(&settings.cluster),
-        cursor: None,
-        waits: waits(),
-    };
+    let scopes = Scopes::new(&settings.watched);
+    let watches = settings.watched.iter().enumerate().map(|(number, scope)| {
+        let mut watch = Watch {
+            // One that asks is enough.
+            version_checked: number > 0,
+            client,
+            settings,
+            scope,
+            scopes: &scopes,
+            places,
+            reports: reports.clone(),
+            picture: Picture::new(&settings.cluster),
+            cursor: None,
+            waits: waits(),
+        };
+        async move { watch.run().await }
+    });
     tokio::select! {
-        () = closed.closed() => {}
-        () = watch.run() => {}
+        () = reports.closed() => {}
+        _ = join_all(watches) => {}
     }
 }
 
@@ -56,6 +64,9 @@ fn waits() -> ExponentialBackoff {
 struct Watch<'a> {
     client: &'a Client,
     settings: &'a Settings,
+    /// The namespace that this one watches, and what the others have come to.
+    scope: &'a str,
+    scopes: &'a Scopes,
     places: &'a Places,
     reports: mpsc::Sender<Observation>,
     picture: Picture,
@@ -89,9 +100,12 @@ impl Watch<'_> {
     /// Opens a stream and makes the picture whole. Only then everything has been told.
     async fn open(&mut self) -> Result<bivouac_nomad::EventStream, Error> {
         let after = self.cursor.clone();
-        let (stream, continuity) = self.client.events(&self.settings.watched, &Topic::ALL, after).await?;
+        let (stream, continuity) = self.client.events(self.scope, &Topic::ALL, after).await?;
         self.cursor = None;
         self.check_version().await;
+        if continuity == Continuity::Gap {
+            self.tell(Observation::Missed).await;
+        }
         if continuity != Continuity::Continuous {
             self.picture = Picture::new(&self.settings.cluster);
             self.list().await?;
@@ -142,7 +156,7 @@ impl Watch<'_> {
 
     /// Tells what the lists add to the picture.
     async fn list(&mut self) -> Result<(), Error> {
-        let watched = &self.settings.watched;
+        let watched = self.scope;
         let jobs = self.client.jobs(JOB_PREFIX, watched).await?;
         if jobs.index < self.picture.floor(Topic::Job) {
             // Somebody restored a snapshot: what was known never happened.
@@ -222,6 +236,9 @@ impl Watch<'_> {
     }
 
     async fn tell(&self, observation: Observation) {
+        if !self.scopes.passes(self.scope, &observation) {
+            return;
+        }
         // A receiver that is gone ends the whole watch, in `observe`.
         drop(self.reports.send(observation).await);
     }

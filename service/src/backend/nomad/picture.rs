@@ -5,7 +5,7 @@
 //! events that a list already covers are no news (the floors), and every object only rises by the index of its last
 //! change.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bivouac_nomad::{Allocation, Evaluation, Job, Topic};
 use bivouac_protocol::{AllocationId, Nonce, SessionId};
@@ -43,6 +43,8 @@ struct Known {
     told: Option<(Option<Nonce>, bool)>,
     allocations: HashMap<AllocationId, (u64, Allocated)>,
     blocked: Option<(u64, String)>,
+    /// Of its tasks; empty where only lists have told of the job.
+    drivers: BTreeSet<String>,
     purged: bool,
 }
 
@@ -104,7 +106,8 @@ impl Picture {
     /// An evaluation.
     pub(super) fn on_evaluation(&mut self, evaluation: &Evaluation) -> Option<Observation> {
         let known = self.ours.get_mut(&evaluation.job_id)?;
-        known.on_shortage(evaluation.modify_index, evaluation.shortage()?)
+        let shortage = evaluation.shortage(&known.drivers)?;
+        known.on_shortage(evaluation.modify_index, shortage)
     }
 
     /// Forgets purged jobs whose allocations will not be heard of any more: newer servers forget these with the job.
@@ -123,11 +126,21 @@ impl Picture {
 
 impl Known {
     fn new(run: Run) -> Self {
-        Self { run, index: 0, told: None, allocations: HashMap::new(), blocked: None, purged: false }
+        Self {
+            run,
+            index: 0,
+            told: None,
+            allocations: HashMap::new(),
+            blocked: None,
+            drivers: BTreeSet::new(),
+            purged: false,
+        }
     }
 
     fn on_job(&mut self, job: &Job, purged: bool) -> Option<Observation> {
         self.purged |= purged;
+        let tasks = job.task_groups.iter().flat_map(|group| &group.tasks);
+        self.drivers.extend(tasks.map(|task| task.driver.clone()));
         if job.modify_index < self.index && !purged {
             return None;
         }

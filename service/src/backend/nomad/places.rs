@@ -10,14 +10,17 @@ use crate::backend::Run;
 /// Where jobs are, as far as this process started or saw them.
 #[derive(Debug)]
 pub(super) struct Places {
-    /// Where a job may be of which nothing is known.
-    default: String,
+    /// Where a job may be of which nothing is known. That it is in none of them is asked of each by the job's id: a list
+    /// would leave out, without a word, what the token may not read.
+    possible: Vec<String>,
     runs: RwLock<HashMap<Run, String>>,
 }
 
 impl Places {
-    pub(super) fn new(default: String) -> Self {
-        Self { default, runs: RwLock::default() }
+    /// `watched` may have `*` among them, which is none.
+    pub(super) fn new(default: String, watched: &[String]) -> Self {
+        let named = watched.iter().filter(|namespace| *namespace != "*").cloned();
+        Self { possible: [default].into_iter().chain(named).collect(), runs: RwLock::default() }
     }
 
     pub(super) fn of(&self, run: &Run) -> Option<String> {
@@ -28,7 +31,7 @@ impl Places {
     pub(super) fn candidates(&self, run: &Run) -> Vec<String> {
         let runs = self.runs.read();
         let first = runs.get(run);
-        let others: BTreeSet<&String> = runs.values().chain([&self.default]).collect();
+        let others: BTreeSet<&String> = runs.values().chain(&self.possible).collect();
         first.into_iter().chain(others.into_iter().filter(|other| Some(*other) != first)).cloned().collect()
     }
 
@@ -51,7 +54,7 @@ mod tests {
 
     #[test]
     fn a_run_is_looked_for_first_where_it_was_seen() {
-        let places = Places::new("default".to_owned());
+        let places = Places::new("default".to_owned(), &["*".to_owned()]);
         let run = |generation| Run {
             session: "aaaaaaaaaaaaaaaaaaaa".parse::<SessionId>().unwrap(),
             generation: Generation(generation),
@@ -63,5 +66,7 @@ mod tests {
         assert_eq!(places.candidates(&run(3)), ["another", "default", "teams"]);
         places.forget(&run(1));
         assert_eq!(places.of(&run(1)), None);
+        let confined = Places::new("a".to_owned(), &["a".to_owned(), "b".to_owned()]);
+        assert_eq!(confined.candidates(&run(1)), ["a", "b"]);
     }
 }

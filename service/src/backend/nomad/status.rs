@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use bivouac_nomad::{Allocation, TaskEvent, TaskState};
 use bivouac_protocol::PortLabel;
 
-use crate::backend::{Allocated, Outcome, Status};
+use crate::backend::{Allocated, Displacement, Outcome, Status};
 
 /// The allocation in our words; `None` if its id is none of Nomad's.
 pub(super) fn allocated(allocation: &Allocation) -> Option<Allocated> {
@@ -16,6 +16,8 @@ pub(super) fn allocated(allocation: &Allocation) -> Option<Allocated> {
         ports: ports(allocation),
         node: node.cloned(),
         status: status(allocation),
+        restarted: allocation.task_states.values().any(is_second_start),
+        displaced: displacement(allocation),
     })
 }
 
@@ -40,7 +42,6 @@ fn status(allocation: &Allocation) -> Status {
         "complete" | "failed" => Status::Over(outcome(allocation)),
         // The servers' guess while the client is away. What runs there may well go on running.
         "lost" | "unknown" => Status::Unreachable,
-        _ if allocation.task_states.values().any(is_second_start) => Status::Restarted,
         "running" => Status::Running,
         _ if allocation.task_states.values().any(|task| count(task, "Started") > 0) => Status::Running,
         _ => Status::Pending,
@@ -48,7 +49,9 @@ fn status(allocation: &Allocation) -> Status {
 }
 
 /// After a reboot of its host Nomad starts a task again on the same allocation and counts that as no restart: only
-/// the events tell.
+/// the events tell. Every report carries the last ten of them, the first report too, and the client keeps them on its
+/// disk: so a second start is seen even if nothing was ever reported of the first. (Save for one that was cut off before
+/// the client wrote down that it had happened, some milliseconds after the process began: of that nobody knows.)
 fn is_second_start(task: &TaskState) -> bool {
     task.restarts > 0 || count(task, "Started") > 1 || count(task, "Failed Restoring Task") > 0
 }
@@ -61,8 +64,8 @@ fn outcome(allocation: &Allocation) -> Outcome {
     let task = deciding_task(allocation);
     Outcome {
         exit_code: task.and_then(exit_code),
-        detail: displacement(allocation)
-            .or_else(|| task.and_then(detail))
+        detail: task
+            .and_then(detail)
             .or_else(|| Some(allocation.client_description.clone()).filter(|text| is_telling(text))),
         stopped: is_stopped(allocation),
     }
@@ -93,15 +96,17 @@ fn exit_code(task: &TaskState) -> Option<i32> {
     last(task, "Terminated")?.details.get("exit_code")?.parse().ok()
 }
 
-/// Why the scheduler took it away, where it was not the job that was stopped.
-fn displacement(allocation: &Allocation) -> Option<String> {
+/// Why the scheduler takes it away, where it is not the job that is stopped.
+fn displacement(allocation: &Allocation) -> Option<Displacement> {
     if allocation.desired_status == "evict" || !allocation.preempted_by_allocation.is_empty() {
-        return Some("it was preempted by a more important job".to_owned());
+        return Some(Displacement::Preempted);
     }
-    allocation
-        .desired_transition
-        .migrate
-        .then(|| "its node was drained, or the allocation was stopped".to_owned())
+    // Asked for and not carried out yet is not decided: of a drain with a deadline, batch jobs are asked at its end.
+    if !allocation.desired_transition.migrate || !is_stopped(allocation) {
+        return None;
+    }
+    let by_hand = allocation.desired_transition.is_by_hand();
+    Some(if by_hand { Displacement::Stopped } else { Displacement::Drained })
 }
 
 fn detail(task: &TaskState) -> Option<String> {

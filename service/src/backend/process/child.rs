@@ -3,19 +3,14 @@
 use std::future::pending;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::process::Child;
 use tokio::sync::watch;
 
 use crate::backend::{Grace, Outcome};
-
-/// How much of a failed child's last words is told.
-const LAST_WORDS_BYTES: u64 = 512;
 
 /// Waits for a child, and is the only one to signal it: a process id is safe to use only while whoever uses it knows
 /// that the process was not waited for yet.
@@ -94,8 +89,8 @@ async fn asked(orders: &mut watch::Receiver<Option<Grace>>, wanted: impl Fn(Grac
 }
 
 impl Ended {
-    /// As it is reported. `errors` is where the child wrote its errors.
-    pub(super) async fn outcome(self, errors: &Path) -> Outcome {
+    /// As it is reported.
+    pub(super) fn outcome(self) -> Outcome {
         let status = match self.status {
             Ok(status) => status,
             Err(error) => {
@@ -103,14 +98,7 @@ impl Ended {
                 return Outcome { exit_code: None, detail, stopped: self.stopped };
             }
         };
-        let mut detail =
-            status.signal().map(|signal| format!("ended by signal {signal}{}", signal_name(signal)));
-        if !self.stopped && !status.success() {
-            let words = last_words(errors).await.unwrap_or_default();
-            if !words.is_empty() {
-                detail = Some(detail.map_or_else(|| words.clone(), |detail| format!("{detail}: {words}")));
-            }
-        }
+        let detail = status.signal().map(|signal| format!("ended by signal {signal}{}", signal_name(signal)));
         Outcome { exit_code: status.code(), detail, stopped: self.stopped }
     }
 }
@@ -126,20 +114,4 @@ fn signal_name(signal: i32) -> &'static str {
         (Signal::TERM, " (SIGTERM)"),
     ];
     NAMES.iter().find(|(known, _)| known.as_raw() == signal).map_or("", |(_, name)| name)
-}
-
-/// The end of what a child wrote, from the beginning of a line where there is one.
-async fn last_words(path: &Path) -> io::Result<String> {
-    let mut file = tokio::fs::File::open(path).await?;
-    let length = file.metadata().await?.len();
-    let from = length.saturating_sub(LAST_WORDS_BYTES);
-    file.seek(io::SeekFrom::Start(from)).await?;
-    let mut bytes = Vec::new();
-    file.take(LAST_WORDS_BYTES).read_to_end(&mut bytes).await?;
-    let text = String::from_utf8_lossy(&bytes);
-    let whole = match text.split_once('\n') {
-        Some((_, rest)) if from > 0 && !rest.trim().is_empty() => rest,
-        _ => &text,
-    };
-    Ok(whole.trim().to_owned())
 }

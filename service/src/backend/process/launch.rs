@@ -1,10 +1,10 @@
 //! What a run is started with: its directory, its environment, its command.
 
 use std::ffi::OsString;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::DirBuilder;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -63,16 +63,11 @@ impl Launch {
             .envs(self.environment.drain(..))
             .current_dir(self.folder.join("work"))
             .stdin(Stdio::null())
-            .stdout(create_private_file(&self.folder.join("stdout.log"))?)
-            .stderr(create_private_file(&self.stderr_path())?)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
         Ok(command)
-    }
-
-    /// Where the child's errors go.
-    pub(super) fn stderr_path(&self) -> PathBuf {
-        self.folder.join("stderr.log")
     }
 
     /// Takes back what was prepared for a child that could not be started.
@@ -107,10 +102,6 @@ fn variables(start: &Start, process: &ProcessTemplate, address: SocketAddr) -> V
 /// Only we and our children read what sessions write.
 pub(super) fn create_private_dir(path: &Path, with_parents: bool) -> io::Result<()> {
     DirBuilder::new().recursive(with_parents).mode(0o700).create(path)
-}
-
-fn create_private_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)
 }
 
 /// Removes a directory and all that is in it; one that is gone already is a success.

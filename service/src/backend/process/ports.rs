@@ -8,8 +8,9 @@ use parking_lot::Mutex;
 use rand::Rng;
 
 /// Below the kernel's range for outgoing connections, which would otherwise take a port between the moment it was
-/// found free and the moment the child binds it. The proxy's default for backends.
-const RANGE: Range<u16> = 20_000..32_000;
+/// found free and the moment the child binds it. Within the proxy's default for backends, at its upper end: a Nomad client
+/// on the same machine hands out ports of that range without looking whether they are free.
+const RANGE: Range<u16> = 28_000..32_000;
 
 /// Hands out free ports in turn, so that one that was just given back is not used again soon: a proxy may still know
 /// it as the address of a session that is over.

@@ -3,10 +3,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bivouac_protocol::Nonce;
 use tokio::sync::{mpsc, watch};
 
+use super::book::{Book, Outputs};
+use crate::backend::logs::Output;
 use crate::backend::{Allocated, Grace, Observation, Presence, Run, Status};
 
 #[derive(Debug, Default)]
@@ -19,7 +22,7 @@ pub(super) struct Table {
 struct Held {
     nonce: Nonce,
     allocated: Allocated,
-    folder: PathBuf,
+    outputs: Outputs,
     /// How the child's watcher is told to stop it.
     asked: watch::Sender<Option<Grace>>,
 }
@@ -60,10 +63,10 @@ impl Table {
         run: &Run,
         nonce: Nonce,
         placed: Allocated,
-        folder: PathBuf,
+        outputs: Outputs,
     ) -> watch::Receiver<Option<Grace>> {
         let (asked, orders) = watch::channel(None);
-        let held = Held { nonce, allocated: placed, folder, asked };
+        let held = Held { nonce, allocated: placed, outputs, asked };
         let placement = [held.job(run), held.allocation(run)];
         self.runs.insert(run.clone(), held);
         placement.into_iter().for_each(|observation| self.tell(&observation));
@@ -95,6 +98,11 @@ impl Table {
         self.runs.get(run).map(|held| &held.nonce)
     }
 
+    /// What a run prints, as long as its directory is there.
+    pub(super) fn output(&self, run: &Run, output: Output) -> Option<Arc<Book>> {
+        self.runs.get(run).map(|held| held.outputs.book(output))
+    }
+
     pub(super) fn presence(&self, run: &Run) -> Presence {
         match self.runs.get(run) {
             None => Presence::Absent,
@@ -102,6 +110,7 @@ impl Table {
                 nonce: Some(held.nonce.clone()),
                 stopped: held.is_over() || held.asked.borrow().is_some(),
                 allocations: vec![held.allocated.clone()],
+                forgotten: false,
             },
         }
     }
@@ -111,7 +120,7 @@ impl Table {
         if !self.runs.get(run)?.is_over() {
             return None;
         }
-        self.runs.remove(run).map(|held| held.folder)
+        self.runs.remove(run).map(|held| held.outputs.folder)
     }
 
     /// Ports of children that may listen, or are about to.

@@ -6,8 +6,11 @@ use bivouac_protocol::{Generation, Phase, Record, SessionId, StoredRequest, Time
 use tokio::time::{interval, timeout};
 
 use super::*;
+use crate::backend::logs::last_words;
 use crate::spec::Templates;
 use crate::spec::template::Mode;
+
+mod printing;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const URL: &str = "http://x.localhost:7080";
@@ -163,7 +166,8 @@ async fn a_run_is_placed_then_runs_then_is_over() {
     let running = Allocated { status: Status::Running, ..placed.clone() };
     assert_eq!(reports.next().await, Observation::Allocation { run: run_of(&start), allocated: running });
     let outcome = reports.over().await;
-    assert_eq!(outcome, Outcome { exit_code: Some(3), detail: Some("broken".to_owned()), stopped: false });
+    assert_eq!(outcome, Outcome { exit_code: Some(3), ..Outcome::default() });
+    assert_eq!(last_words(f.backend.as_ref(), &run_of(&start), None).await, ["broken"]);
     assert_eq!(f.directory.locate(&start.session, Generation(7)).await.unwrap(), None);
 }
 
@@ -337,10 +341,13 @@ async fn a_program_that_does_not_exist_is_told() {
     let f = fixture();
     let toml = "access = \"public\"\n[ports.http]\n[process]\ncommand = [\"no-such-program\"]";
     let mut reports = f.observe();
-    f.backend.start(start_from(toml, StoredRequest::default())).await.unwrap();
+    let start = start_from(toml, StoredRequest::default());
+    let run = run_of(&start);
+    f.backend.start(start).await.unwrap();
     let outcome = reports.over().await;
     assert_ne!(outcome.exit_code, Some(0));
-    assert!(outcome.detail.unwrap().contains("no-such-program"));
+    let words = last_words(f.backend.as_ref(), &run, None).await;
+    assert!(words.concat().contains("no-such-program"), "{words:?}");
 }
 
 #[tokio::test]

@@ -1,3 +1,5 @@
+mod away;
+
 use bivouac_ledger::records::{self, Claim, Versioned};
 use bivouac_protocol::{Nonce, Policy, Protocol, Record, SessionId, Span, StoredRequest};
 use proptest::prelude::*;
@@ -12,8 +14,10 @@ fn record() -> Record {
         idle_timeout: Span::seconds(30),
         max_lifetime: Some(Span::seconds(3_600)),
         startup_timeout: Span::seconds(60),
+        max_lease: Policy::default_max_lease(),
         stop_grace: Span::seconds(5),
         wake: true,
+        overlap_after: None,
         port: "http".parse().unwrap(),
         protocol: Protocol::Http,
         ready_path: None,
@@ -58,6 +62,8 @@ fn allocated(status: Status) -> Allocated {
         ports: [("http".parse().unwrap(), "127.0.0.1:20000".parse().unwrap())].into(),
         node: None,
         status,
+        restarted: false,
+        displaced: None,
     }
 }
 
@@ -75,7 +81,17 @@ fn who_won_the_claim_registers_and_anybody_else_waits_looks_and_only_then_takes_
     facts.job = Job::Absent;
     assert_eq!(decide(&facts, &later).effects, [Effect::TakeOver]);
     facts.job = Job::Registered;
-    assert_eq!(decide(&facts, &later).effects, [], "somebody did register it");
+    assert_eq!(
+        decide(&facts, &later).effects,
+        [Effect::Inspect],
+        "it exists: was it placed, and nobody told?"
+    );
+    facts.waiting_for = Some("memory".to_owned());
+    assert_eq!(decide(&facts, &later).effects, [], "it waits for room");
+    facts.waiting_for = None;
+    facts.owned = true;
+    assert_eq!(decide(&facts, &later).effects, [Effect::Inspect], "also for who registered it");
+    facts.owned = false;
     facts.job = Job::Unseen;
     facts.owned = true;
     assert_eq!(decide(&facts, &around(now)).effects, [Effect::Register]);
@@ -94,6 +110,12 @@ fn the_first_allocation_is_pinned_and_a_second_one_is_the_end_of_the_session() {
     assert_eq!(decide(&facts, &around(now)).effects, [Effect::Probe]);
     let newcomer = Allocated { allocation: "a2".parse().unwrap(), ..allocated(Status::Running) };
     facts.on_allocation(newcomer, now, Timestamp::UNIX_EPOCH);
+    assert_eq!(
+        decide(&facts, &around(now)).effects,
+        [Effect::Inspect],
+        "why it was replaced is asked for first"
+    );
+    facts.inspected_at = Some(now);
     let effects = decide(&facts, &around(now)).effects;
     assert!(
         matches!(&effects[..], [Effect::BeginStop(reason)] if reason.code == ReasonCode::Lost),
@@ -126,6 +148,30 @@ fn an_idle_stop_needs_the_lead_the_verdict_and_the_whole_timeout() {
         [],
         "no members were read"
     );
+}
+
+#[test]
+fn a_lease_keeps_what_is_idle_and_its_end_is_looked_at() {
+    let now = Instant::now();
+    let mut facts = facts_in(Phase::Running, now);
+    see(&mut facts, Status::Running, now);
+    facts.record.value.timeline.ready = Some(Timestamp::UNIX_EPOCH);
+    let until = now + Duration::from_secs(500);
+    let leased = |seconds| Surroundings {
+        verdict: Some(Verdict::Leased { until }),
+        ..around(now + Duration::from_secs(seconds))
+    };
+    let decision = decide(&facts, &leased(300));
+    assert_eq!((decision.effects, decision.again_at), (vec![], Some(until)));
+    let elsewhere = decide(&facts, &Surroundings { leads: false, ..leased(300) });
+    assert_eq!(elsewhere.again_at, Some(until), "every replica shows its end");
+    let over = Some(Verdict::Idle { since: until });
+    let after = |seconds: u64| Surroundings {
+        verdict: over.clone(),
+        ..around(now + Duration::from_secs(500 + seconds))
+    };
+    assert_eq!(decide(&facts, &after(29)).effects, [], "its idle timeout begins with its end");
+    assert_eq!(decide(&facts, &after(30)).effects, [Effect::Prepare]);
 }
 
 #[test]
@@ -192,6 +238,56 @@ fn a_look_that_found_no_job_is_forgotten_when_the_session_is_pinned_after_all() 
 }
 
 #[test]
+fn a_look_that_found_nothing_counts_only_in_the_phase_in_which_it_was_begun() {
+    let now = Instant::now();
+    let mut facts = facts_in(Phase::Running, now);
+    assert!(!facts.on_absent(Phase::Claimed), "registered and pinned meanwhile");
+    assert_eq!(decide(&facts, &around(now)).effects, []);
+    assert!(facts.on_absent(Phase::Running));
+    assert!(matches!(&decide(&facts, &around(now)).effects[..], [Effect::End(_)]));
+    let mut facts = facts_in(Phase::Claimed, now);
+    facts.job = Job::Registered;
+    assert!(!facts.on_absent(Phase::Claimed), "registered meanwhile");
+}
+
+#[test]
+fn a_later_write_that_stands_on_less_undoes_what_is_known() {
+    let now = Instant::now();
+    let mut facts = facts_in(Phase::Running, now);
+    (facts.record.value.generation, facts.record.value.revision) = (Generation(5), 7);
+    let later = |generation, phase, revision| {
+        let mut record = facts.record.clone();
+        record.index += 1;
+        record.value = Record { generation: Generation(generation), phase, revision, ..record.value };
+        record
+    };
+    assert!(facts.is_undone_by(&later(3, Phase::Running, 9)), "a join after a restore");
+    assert!(facts.is_undone_by(&later(5, Phase::Claimed, 1)), "written again from its job");
+    assert!(facts.is_undone_by(&later(5, Phase::Claimed, 8)));
+    assert!(facts.is_undone_by(&later(5, Phase::Running, 6)));
+    assert!(!facts.is_undone_by(&later(5, Phase::Running, 8)), "a join");
+    assert!(!facts.is_undone_by(&later(5, Phase::Ended, 8)));
+    assert!(!facts.is_undone_by(&later(6, Phase::Claimed, 1)), "a successor, its predecessor purged");
+    let older = Versioned { index: facts.record.index, ..later(3, Phase::Running, 2) };
+    assert!(!facts.is_undone_by(&older), "that is doubted, and read again");
+}
+
+#[test]
+fn a_session_written_again_from_its_job_has_its_whole_time_to_start() {
+    let before = Instant::now();
+    let now = before + Duration::from_secs(3_600);
+    let mut known = facts_in(Phase::Running, before);
+    known.job = Job::Registered;
+    see(&mut known, Status::Running, before);
+    let mut record = known.record.clone();
+    record.index += 1;
+    (record.value.phase, record.value.allocation, record.value.revision) = (Phase::Claimed, None, 1);
+    let mut facts = Facts::new(known.id.clone(), record, now);
+    facts.observed_before(known);
+    assert_eq!(decide(&facts, &around(now)).effects, [Effect::Pin("a1".parse().unwrap())]);
+}
+
+#[test]
 fn only_who_can_see_judges_that_a_start_is_late() {
     let now = Instant::now();
     let mut facts = facts_in(Phase::Running, now);
@@ -220,7 +316,7 @@ proptest! {
         facts.owned = owned;
         facts.job = [Job::Unseen, Job::Registered, Job::Stopped, Job::Absent][usize::from(job)];
         let status = [None, Some(Status::Pending), Some(Status::Running), Some(Status::Unreachable),
-            Some(Status::Restarted), Some(Status::Over(Outcome::default()))][usize::from(status)].clone();
+            None, Some(Status::Over(Outcome::default()))][usize::from(status)].clone();
         if let Some(status) = status.clone() {
             see(&mut facts, status, begun);
         }
@@ -242,6 +338,7 @@ proptest! {
                     phase != Phase::Ended && (over || facts.job == Job::Absent || facts.job == Job::Stopped),
                     "ended only on a positive report"
                 ),
+                Effect::Abandon => prop_assert!(false, "nobody permitted an overlap"),
                 Effect::Prepare => prop_assert!(false, "no verdict, no idle stop"),
                 Effect::TakeOver => prop_assert!(!owned && facts.job == Job::Absent && age >= 5),
                 Effect::Register => prop_assert!(owned && phase == Phase::Claimed),
@@ -254,5 +351,29 @@ proptest! {
         if let Some(again_at) = decision.again_at {
             prop_assert!(again_at > now, "a time that is past would spin");
         }
+    }
+
+    #[test]
+    fn whatever_the_facts_what_is_leased_is_never_stopped_for_idleness(
+        (_, owned, job, status, ready, deleted, leads, inspected) in any_facts(), age in 0u64..10_000, left in 1u64..10_000
+    ) {
+        let begun = Instant::now();
+        let now = begun + Duration::from_secs(age);
+        let mut facts = facts_in(Phase::Running, begun);
+        facts.owned = owned;
+        facts.job = [Job::Unseen, Job::Registered, Job::Stopped, Job::Absent][usize::from(job)];
+        if status > 2 {
+            see(&mut facts, Status::Running, begun);
+        }
+        facts.deleted_at = deleted.then_some(begun);
+        facts.inspected_at = inspected.then_some(begun);
+        if ready {
+            facts.record.value.timeline.ready = Some(Timestamp::UNIX_EPOCH);
+        }
+        let verdict = Some(Verdict::Leased { until: now + Duration::from_secs(left) });
+        let decision = decide(&facts, &Surroundings { leads, verdict, ..around(now) });
+        prop_assert!(!decision.effects.contains(&Effect::Prepare));
+        let idle = |effect: &Effect| matches!(effect, Effect::BeginStop(reason) if reason.code == ReasonCode::Idle);
+        prop_assert!(!decision.effects.iter().any(idle));
     }
 }

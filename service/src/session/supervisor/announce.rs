@@ -1,7 +1,7 @@
 //! What proxies are told of each session, and what people are shown.
 
 use bivouac_protocol::link::{FromService, Retract};
-use bivouac_protocol::{Generation, Phase, RoutePhase, SessionId};
+use bivouac_protocol::{Generation, Phase, Reason, RoutePhase, SessionId};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
@@ -9,7 +9,7 @@ use super::Supervisor;
 use crate::session::evidence::LinkId;
 use crate::session::facts::Facts;
 use crate::session::idle::{Verdict, Word};
-use crate::session::view::{Alive, ProxyUse, VerdictName, View};
+use crate::session::view::{Alive, ProxyUse, Unreachable, VerdictName, View};
 
 /// What the proxies were told last of a session: they are told again only when it changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,7 +55,7 @@ impl Supervisor {
                 session: id.clone(),
                 generation: Some(record.generation),
                 phase: Some(record.phase),
-                reason: record.reason.clone(),
+                reason: record.reason.as_ref().map(Reason::for_users),
             },
             |(_, message)| message,
         );
@@ -75,8 +75,10 @@ impl Supervisor {
         view.timeline.port_open = view.timeline.port_open.or(timeline.port_open);
         view.timeline.ready = view.timeline.ready.or(timeline.ready);
         view.timeline.first_byte = view.timeline.first_byte.or(timeline.first_byte);
-        view.waiting_for = facts.waiting_for.clone().filter(|_| live);
+        view.waiting_for = facts.waiting_for.clone().or_else(|| facts.obstacle.clone()).filter(|_| live);
         view.node = facts.allocated.as_ref().and_then(|allocated| allocated.node.clone());
+        let over = facts.phase() == Phase::Ended;
+        view.unreachable = facts.unreachable.filter(|_| !over).map(|(_, since)| unreachable(facts, since));
         view.alive = live.then(|| self.alive(facts));
         Some(view)
     }
@@ -89,15 +91,17 @@ impl Supervisor {
             wall.checked_add(offset).unwrap_or(wall)
         };
         let record = &facts.record.value;
+        let idle_end =
+            |since| facts.is_ready().then(|| clock(since + facts.record.value.policy.idle_timeout.get()));
         let verdict = self.verdict(facts).unwrap_or(Verdict::Unknown { silent: Vec::new() });
         let (name, silent, ends_at) = match verdict {
             Verdict::Busy => (VerdictName::Busy, Vec::new(), None),
             Verdict::Unknown { silent } => (VerdictName::Unknown, silent, None),
-            Verdict::Idle { since } => {
-                let end = facts.is_ready().then(|| clock(since + record.policy.idle_timeout.get()));
-                (VerdictName::Idle, Vec::new(), end)
-            }
+            // (In words of the vocabulary: a lease is a use.)
+            Verdict::Leased { until } => (VerdictName::Busy, Vec::new(), idle_end(until)),
+            Verdict::Idle { since } => (VerdictName::Idle, Vec::new(), idle_end(since)),
         };
+        let ends_at = ends_at.into_iter().chain(record.lifetime_ends()).min();
         let boots = self.members.iter().flat_map(|members| members.value.boots.iter());
         let proxies = boots.filter_map(|boot| match self.evidence.word(boot, &facts.id) {
             Word::Silent => None,
@@ -112,7 +116,7 @@ impl Supervisor {
             silent,
             proxies: proxies.collect(),
             touched_at: record.touched_at,
-            leases: record.leases.clone(),
+            leases: record.live_leases(wall).map(|(name, until)| (name.clone(), until)).collect(),
         }
     }
 }
@@ -138,12 +142,20 @@ pub(crate) fn view_of_record(id: &SessionId, record: &bivouac_protocol::Record, 
         url: url.to_owned(),
         labels: record.request.labels.clone(),
         user: record.request.user.clone(),
+        spawned_by: record.request.spawned_by.clone(),
         allocation: record.allocation.clone(),
         node: None,
+        unreachable: None,
         policy: record.policy.clone(),
         timeline: record.timeline.clone(),
         alive: None,
     }
+}
+
+fn unreachable(facts: &Facts, since: Timestamp) -> Unreachable {
+    let after = facts.record.value.policy.overlap_after;
+    let after = after.and_then(|after| SignedDuration::try_from(after.get()).ok());
+    Unreachable { since, given_up_at: after.and_then(|after| since.checked_add(after).ok()) }
 }
 
 /// What a proxy has to know of a session; `None` while there is nothing to tell.
@@ -159,7 +171,7 @@ fn announcement(facts: &Facts) -> Option<(Announced, FromService)> {
         session: facts.id.clone(),
         generation,
         ended,
-        reason: record.reason.clone(),
+        reason: record.reason.as_ref().map(Reason::for_users),
         wake: record.may_be_woken(),
     };
     Some((Announced::Retracted { generation, ended }, FromService::Retract(retract)))

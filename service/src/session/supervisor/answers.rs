@@ -5,9 +5,10 @@ use bivouac_protocol::{Generation, Phase, Record, SessionId};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::Supervisor;
 use super::effects::Answer;
+use super::{Session, Supervisor};
 use crate::backend::{Allocated, Observation, Presence, Run, StartError, Unavailable};
+use crate::session::abandoning::{AbandonError, Abandonment};
 use crate::session::decide::Kind;
 use crate::session::facts::{Job, Probe};
 use crate::session::probe::Answered;
@@ -28,11 +29,12 @@ impl Supervisor {
             Answer::Recorded(kind, result) => self.on_recorded(id, kind, result, false),
             Answer::TakenOver(result) => self.on_recorded(id, Kind::TakeOver, result, true),
             Answer::Registered(generation, result) => self.on_registered(id, generation, result),
-            Answer::Inspected(generation, result) => self.on_inspected(id, generation, result),
+            Answer::Inspected(generation, begun, result) => self.on_inspected(id, generation, begun, result),
             Answer::Probed(answered) => self.on_probed(id, answered),
             Answer::Deleted(generation, result) => self.on_deleted(id, generation, &result),
+            Answer::Abandoned(generation, result) => self.on_abandoned(id, generation, result),
             Answer::Prepared(result) => {
-                self.done(id, Kind::Prepare, !matches!(result, Ok((_, Some(_)))));
+                self.done(id, Kind::Prepare, !matches!(result, Ok((Some(_), Some(_)))));
                 match result {
                     Ok((members, Some(record))) => self.on_prepared(id, members, record),
                     Ok((_, None)) => self.on_gone(id),
@@ -41,9 +43,12 @@ impl Supervisor {
                     }
                 }
             }
-            Answer::JobRemoved(result) => {
+            Answer::JobRemoved(ended, result) => {
                 self.done(id, Kind::RemoveJob, result.is_err());
-                if let Some(session) = self.sessions.get_mut(id).filter(|_| result.is_ok()) {
+                if let Some(session) = self.sessions.get_mut(id).filter(|_| result.is_ok())
+                    && !session.facts.remains.remove(&ended)
+                    && session.facts.generation() == ended
+                {
                     session.facts.job = Job::Absent;
                 }
             }
@@ -63,8 +68,14 @@ impl Supervisor {
     pub(super) fn on_gone(&mut self, id: &SessionId) {
         let Some(facts) = self.sessions.get(id).map(|session| &session.facts) else { return };
         let run = Run { session: id.clone(), generation: facts.generation() };
-        let lives = facts.record.value.is_live() && facts.job == Job::Registered;
+        let registered = facts.job == Job::Registered;
+        let lives = facts.record.value.is_live() && registered;
+        let stopping = facts.phase() == Phase::Stopping && registered;
         tracing::info!(session.id = %id, "A session's record is gone.");
+        if stopping {
+            // Its stop was decided, and nothing but this replica remembers that: the run would be taken for a lost one.
+            self.stop_run(run.clone(), facts.grace);
+        }
         self.forget(id);
         if lives {
             self.read_run(Observation::Job { run, nonce: None, stopped: false });
@@ -74,14 +85,19 @@ impl Supervisor {
     fn forget(&mut self, id: &SessionId) {
         self.outside.registry.remove(id);
         self.evidence.forget(id);
-        if let Some(session) = self.sessions.remove(id) {
-            if let Some(timer) = session.timer {
-                self.timers.remove(&timer);
-            }
-            if let Some(probe) = session.probe {
-                probe.abort();
-            }
+        self.let_go(id);
+    }
+
+    /// Takes a session out of the supervisor's hands, with all that runs for it.
+    pub(super) fn let_go(&mut self, id: &SessionId) -> Option<Session> {
+        let mut session = self.sessions.remove(id)?;
+        if let Some(timer) = session.timer.take() {
+            self.timers.remove(&timer);
         }
+        if let Some(probe) = session.probe.take() {
+            probe.abort();
+        }
+        Some(session)
     }
 
     fn on_probed(&mut self, id: &SessionId, answered: Answered) {
@@ -95,6 +111,9 @@ impl Supervisor {
     }
 
     pub(super) fn done(&mut self, id: &SessionId, kind: Kind, failed: bool) {
+        if failed {
+            self.outside.metrics.step_failed(kind);
+        }
         if let Some(session) = self.sessions.get_mut(id) {
             session.facts.on_answer(kind, failed, Instant::now());
         }
@@ -136,12 +155,14 @@ impl Supervisor {
                     session.facts.job = Job::Registered;
                 }
                 session.facts.seen.registered = Some(Timestamp::now());
+                session.facts.obstacle = None;
                 if let Some(record) = record {
                     self.take_in(id, record, false);
                 }
             }
             Err(StartError::Unavailable(why)) => {
                 tracing::warn!(session.id = %id, %why, "The registration of a session's job is tried again.");
+                session.facts.obstacle = Some(why);
             }
             Err(error) => {
                 tracing::warn!(session.id = %id, %error, "The cluster refuses a session's job.");
@@ -154,6 +175,7 @@ impl Supervisor {
         &mut self,
         id: &SessionId,
         generation: Generation,
+        begun: Phase,
         result: Result<Presence, Unavailable>,
     ) {
         self.done(id, Kind::Inspect, result.is_err());
@@ -163,14 +185,12 @@ impl Supervisor {
             return;
         };
         let facts = &mut session.facts;
-        facts.inspected_at = Some(now);
         match presence {
-            // Registered while the look was under way: it is looked at again if need be.
-            Presence::Absent if facts.phase() == Phase::Claimed && facts.job == Job::Registered => {}
-            Presence::Absent => facts.job = Job::Absent,
-            Presence::Present { nonce, stopped, allocations } => {
+            Presence::Absent => _ = facts.on_absent(begun),
+            Presence::Present { nonce, stopped, allocations, forgotten } => {
                 let foreign = nonce.is_some_and(|nonce| nonce != facts.record.value.nonce);
                 facts.on_job(generation, foreign, stopped);
+                facts.forgotten = forgotten && !foreign;
                 if foreign {
                     facts.refused =
                         Some("a job with this session's id exists and is not this session's".to_owned());
@@ -178,6 +198,31 @@ impl Supervisor {
                 for allocated in allocations {
                     facts.on_allocation(allocated, now, wall);
                 }
+            }
+        }
+        facts.inspected_at = Some(now);
+    }
+
+    /// A run that is heard of after all is not given up: the look that said so is news like any other.
+    fn on_abandoned(
+        &mut self,
+        id: &SessionId,
+        generation: Generation,
+        result: Result<Abandonment, AbandonError>,
+    ) {
+        match result {
+            Ok(Abandonment::Recorded(record)) => {
+                self.on_recorded(id, Kind::Abandon, Ok(record.map(|record| *record)), false)
+            }
+            Ok(Abandonment::Reachable(presence)) => {
+                self.done(id, Kind::Abandon, false);
+                // What is reachable is not absent: the phase in which it was looked at does not matter.
+                let Some(phase) = self.sessions.get(id).map(|session| session.facts.phase()) else { return };
+                self.on_inspected(id, generation, phase, Ok(presence));
+            }
+            Err(why) => {
+                tracing::warn!(session.id = %id, %why, "An unreachable session is not given up yet.");
+                self.done(id, Kind::Abandon, true);
             }
         }
     }

@@ -8,12 +8,14 @@ use std::time::Duration;
 use bivouac_ledger::records::{self, Records, Versioned};
 use bivouac_ledger::{Error, Op, Transaction};
 use bivouac_protocol::member::Members;
-use bivouac_protocol::{Generation, Nonce, Record, SessionId, Timeline};
+use bivouac_protocol::{Generation, Nonce, Phase, Reason, ReasonCode, Record, SessionId, Timeline};
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{News, Supervisor};
-use crate::backend::{Observation, Presence, Run, Start, StartError, Unavailable};
+use crate::backend::logs;
+use crate::backend::{Grace, Observation, Presence, Run, Start, StartError, Unavailable};
+use crate::session::abandoning::{AbandonError, Abandoner, Abandonment};
 use crate::session::decide::{Effect, Kind};
 use crate::session::probe::{self, Answered};
 use crate::session::{Outside, waking};
@@ -33,16 +35,18 @@ pub(crate) enum Answer {
     TakenOver(Written),
     /// The job was registered, and the record read afterwards.
     Registered(Generation, Result<Option<Versioned<Record>>, StartError>),
-    /// The run, looked at by id.
-    Inspected(Generation, Result<Presence, Unavailable>),
+    /// The run, looked at by id, and the phase in which the look was begun.
+    Inspected(Generation, Phase, Result<Presence, Unavailable>),
     /// The backend answers.
     Probed(Answered),
     /// The job's deletion was accepted.
     Deleted(Generation, Result<(), Unavailable>),
+    /// Whether the run was given up, or is heard of after all.
+    Abandoned(Generation, Result<Abandonment, AbandonError>),
     /// Members and record, read for an idle stop.
     Prepared(Result<Prepared, Error>),
     /// Whether the job is removed.
-    JobRemoved(Result<(), Unavailable>),
+    JobRemoved(Generation, Result<(), Unavailable>),
     /// Whether the record is removed.
     Purged(Result<bool, String>),
 }
@@ -122,22 +126,21 @@ impl Supervisor {
         });
     }
 
+    /// Stops a run of which no record will tell.
+    pub(super) fn stop_run(&self, run: Run, grace: Grace) {
+        let outside = Arc::clone(&self.outside);
+        self.outside.tracker.spawn(async move {
+            insist(&run.session, || outside.backend.stop(&run, grace), |_| false).await;
+        });
+    }
+
     /// Reads the record of a run that this replica does not know: another replica claimed it, or its record was lost
     /// and is written again from what the run tells. The news of the run is told again afterwards.
     pub(super) fn read_run(&self, news: Observation) {
         let Some(run) = news.run().cloned() else { return };
         let outside = Arc::clone(&self.outside);
         self.outside.tracker.spawn(async move {
-            let id = &run.session;
-            let mut record = insist(id, || outside.records.read(id), Error::is_final).await.flatten();
-            if record.is_none()
-                && let Some(Some(recalled)) = insist(id, || outside.backend.recall(&run), |_| false).await
-            {
-                tracing::warn!(session.id = %id, "A session's record was lost and is written again from its job.");
-                let recreate = || outside.records.recreate(id, recalled.clone());
-                record = insist(id, recreate, Error::is_final).await.flatten();
-            }
-            if let Some(record) = record {
+            if let Some(record) = outside.record_of_run(&run).await {
                 outside.tell(News::LearnedOfRun(record, news));
             }
         });
@@ -145,7 +148,7 @@ impl Supervisor {
 }
 
 /// Asks until there is an answer; `None` when there will never be one.
-async fn insist<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
+pub(super) async fn insist<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
     id: &SessionId,
     ask: impl Fn() -> F,
     is_final: impl Fn(&E) -> bool,
@@ -176,7 +179,8 @@ impl Doing {
         Some(match effect {
             Effect::Register => Answer::Registered(generation, self.register().await),
             Effect::Inspect => {
-                Answer::Inspected(generation, self.outside.backend.inspect(&self.run(generation)).await)
+                let looked = self.outside.backend.inspect(&self.run(generation)).await;
+                Answer::Inspected(generation, self.record.value.phase, looked)
             }
             Effect::TakeOver => Answer::TakenOver(self.take_over().await),
             Effect::Pin(allocation) => {
@@ -191,10 +195,10 @@ impl Doing {
                 let (address, path) = target?;
                 Answer::Probed(probe::until_ready(&self.outside.http, address, path.as_deref()).await)
             }
-            Effect::MarkReady => Answer::Recorded(
-                kind,
-                self.update(|record| records::ready(record, generation, &self.seen)).await,
-            ),
+            Effect::MarkReady => {
+                let ready = |record: &Record| records::ready(record, generation, &self.seen);
+                Answer::Recorded(kind, self.update_and(ready, Self::note_ready).await)
+            }
             Effect::BeginStop(reason) => {
                 // The reason has to hold for the record that is written, which may be newer than the one it was
                 // found on: meanwhile another replica may have seen the session become ready.
@@ -215,18 +219,68 @@ impl Doing {
                 Answer::Deleted(stale, deleted)
             }
             Effect::End(reason) => {
+                let reason = self.with_last_words(reason).await;
                 let end = |record: &Record| records::ended(record, generation, &reason, &self.seen, now);
-                Answer::Recorded(kind, self.update(end).await)
+                Answer::Recorded(kind, self.update_and(end, Self::note_end).await)
+            }
+            Effect::Abandon => {
+                let after = self.record.value.policy.overlap_after?;
+                let who = Abandoner::Template(after);
+                let given_up = self.outside.abandon(&self.id, &self.record, &self.seen, who).await;
+                Answer::Abandoned(generation, given_up)
             }
             Effect::Prepare => Answer::Prepared(self.prepare().await),
-            Effect::RemoveJob => Answer::JobRemoved(self.outside.backend.purge(&self.run(generation)).await),
+            Effect::RemoveJob(ended) => {
+                Answer::JobRemoved(ended, self.outside.backend.purge(&self.run(ended)).await)
+            }
             Effect::Purge => Answer::Purged(self.purge(records).await),
         })
     }
 
+    /// The reason with what the run printed last, where it did not end well and may say why.
+    async fn with_last_words(&self, reason: Reason) -> Reason {
+        let record = &self.record.value;
+        let code = record.reason.as_ref().map_or(reason.code, |decided| decided.code);
+        if !matches!(code, ReasonCode::StartFailed | ReasonCode::StartupTimeout | ReasonCode::Exited) {
+            return reason;
+        }
+        let run = self.run(record.generation);
+        let allocation = record.allocation.as_ref();
+        let log_tail = logs::last_words(self.outside.backend.as_ref(), &run, allocation).await;
+        Reason { log_tail, ..reason }
+    }
+
     async fn update(&self, change: impl Fn(&Record) -> records::Transition + Send) -> Written {
+        self.update_and(change, |_, _| {}).await
+    }
+
+    /// The same, noted if it was this call that wrote it.
+    async fn update_and(
+        &self,
+        change: impl Fn(&Record) -> records::Transition + Send,
+        note: fn(&Self, &Record),
+    ) -> Written {
         let known = Some(self.record.clone());
-        self.outside.records.update(&self.id, known, change).await.map(records::Update::current)
+        let update = self.outside.records.update(&self.id, known, change).await?;
+        if let records::Update::Written(record) = &update {
+            note(self, &record.value);
+        }
+        Ok(update.current())
+    }
+
+    fn note_ready(&self, record: &Record) {
+        self.outside.metrics.started(record);
+        let Timeline { claimed, ready, .. } = record.timeline;
+        let took = claimed.zip(ready).map(|(claimed, ready)| ready.duration_since(claimed).as_millis());
+        let generation = record.generation;
+        tracing::info!(session.id = %self.id, %generation, template = %record.template, took_ms = took, "A session is ready.");
+    }
+
+    fn note_end(&self, record: &Record) {
+        self.outside.metrics.ended(record);
+        let reason = record.reason.as_ref().map(|reason| reason.code.as_str());
+        let generation = record.generation;
+        tracing::info!(session.id = %self.id, %generation, template = %record.template, reason, "A session has ended.");
     }
 
     /// Registers the job, then reads the record again: a replica that was paused between its claim and here may have
@@ -234,7 +288,7 @@ impl Doing {
     async fn register(&self) -> Result<Option<Versioned<Record>>, StartError> {
         let record = &self.record.value;
         self.outside.failpoints.pass("claimed").await;
-        let template = self.outside.templates.get(&record.template).cloned();
+        let template = self.outside.templates.as_of(&record.template, &record.hash);
         let template = template.ok_or_else(|| {
             StartError::Refused(format!("there is no template {} any more", record.template))
         })?;
@@ -247,7 +301,10 @@ impl Doing {
             template,
             url: self.outside.session_url(&self.id),
         };
-        self.outside.backend.start(start).await?;
+        match self.outside.backend.start(start).await {
+            Err(StartError::Foreign) => return self.give_way().await,
+            started => started?,
+        }
         self.outside.failpoints.pass("registered").await;
         let read = self.outside.records.read(&self.id).await;
         let now = read.map_err(|error| StartError::Unavailable(error.to_string()))?;
@@ -257,14 +314,27 @@ impl Doing {
         };
         if !now.as_ref().is_some_and(ours) {
             tracing::info!(session.id = %self.id, generation = %record.generation, "A superseded job is taken back.");
-            let stopped = self
-                .outside
-                .backend
-                .stop(&self.run(record.generation), crate::backend::Grace::Template)
-                .await;
+            let stopped = self.outside.backend.stop(&self.run(record.generation), Grace::Template).await;
             stopped.map_err(|why| StartError::Unavailable(why.to_string()))?;
         }
         Ok(now)
+    }
+
+    /// A run of ours with this number is there already: a ledger that was restored from an older snapshot has forgotten
+    /// it, and let its number be claimed again. If it lives it is the session, and this claim gives way.
+    async fn give_way(&self) -> Result<Option<Versioned<Record>>, StartError> {
+        let unavailable = |why: String| StartError::Unavailable(why);
+        let run = self.run(self.record.value.generation);
+        let recalled = self.outside.backend.recall(&run).await.map_err(|why| unavailable(why.0))?;
+        let recalled = recalled.ok_or(StartError::Foreign)?;
+        let nonce = recalled.nonce.clone();
+        let recreated = self.outside.records.recreate(&self.id, Some(&self.record), recalled).await;
+        let record = recreated.map_err(|error| unavailable(error.to_string()))?;
+        if record.as_ref().is_some_and(|record| record.value.nonce != nonce) {
+            return Err(unavailable("the record was changed meanwhile".to_owned()));
+        }
+        tracing::warn!(session.id = %self.id, generation = %run.generation, "A claim gives way to a live run of the same number.");
+        Ok(record)
     }
 
     async fn take_over(&self) -> Written {

@@ -17,7 +17,7 @@ impl Supervisor {
                 tracing::info!(proxy.boot = %peer.boot, "A proxy has linked.");
                 self.evidence.linked(peer.boot.clone(), link);
                 self.links.insert(link, peer);
-                self.outside.metrics.links.set(i64::try_from(self.links.len()).unwrap_or(i64::MAX));
+                self.measure_links();
                 self.tell_everything(link);
             }
             LinkEvent::Said { link, message } => self.on_message(link, message),
@@ -34,7 +34,7 @@ impl Supervisor {
             tracing::warn!(proxy.boot = %peer.boot, "A proxy's link is lost; until it is back nothing is stopped for idleness.");
         }
         self.evidence.lost(&peer.boot, link);
-        self.outside.metrics.links.set(i64::try_from(self.links.len()).unwrap_or(i64::MAX));
+        self.measure_links();
         self.lose_attempts();
         self.settle_all();
     }
@@ -49,6 +49,7 @@ impl Supervisor {
             }
             FromProxy::StateEnd => {
                 self.evidence.complete(&boot, link);
+                self.measure_links();
                 self.settle_all();
             }
             FromProxy::Fenced(echo) => self.on_echo(&echo, |e| Input::Fenced(&boot, e)),
@@ -82,6 +83,16 @@ impl Supervisor {
             }
             FromProxy::Hello { .. } | FromProxy::Proof { .. } | FromProxy::Ping => {}
         }
+    }
+
+    /// Shows how many links are up, and how many members are not heard on any.
+    pub(super) fn measure_links(&self) {
+        let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let boots = || self.members.iter().flat_map(|members| &members.value.boots);
+        let metrics = &self.outside.metrics;
+        metrics.links.set(gauge(self.links.len()));
+        metrics.members.set(gauge(boots().count()));
+        metrics.members_silent.set(gauge(boots().filter(|boot| !self.evidence.is_heard(boot)).count()));
     }
 
     /// A proxy that was away may count a generation that is over by now: tell it.

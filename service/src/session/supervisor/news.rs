@@ -1,8 +1,9 @@
 //! News from inside this process and from the backend.
 
+use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic;
 
 use bivouac_ledger::leader::Leadership;
 use bivouac_ledger::records::Versioned;
@@ -15,12 +16,16 @@ use super::announce::Announced;
 use super::{Learned, Session, Supervisor};
 use crate::backend::{Observation, Run};
 use crate::session::facts::Facts;
+use crate::session::idle::lease_ends;
 
 impl Supervisor {
     pub(super) fn on_learned(&mut self, learned: Learned) {
         let Learned { id, record, owned, grace, reply } = learned;
+        let generation = record.value.generation;
         self.take_in(&id, record, owned);
-        if let (Some(grace), Some(session)) = (grace, self.sessions.get_mut(&id)) {
+        // The grace is for the run that was stopped, not for one that was spawned since.
+        let session = self.sessions.get_mut(&id).filter(|session| session.facts.generation() == generation);
+        if let (Some(grace), Some(session)) = (grace, session) {
             session.facts.grace = grace;
         }
         self.settle(&id);
@@ -32,8 +37,16 @@ impl Supervisor {
     /// Takes in a revision of a record. Whether it was news.
     pub(super) fn take_in(&mut self, id: &SessionId, record: Versioned<Record>, owned: bool) -> bool {
         let now = Instant::now();
-        let (generation, index) = (record.value.generation, record.index);
+        let (generation, nonce) = (record.value.generation, record.value.nonce.clone());
         let before = self.sessions.get(id).map(|session| session.facts.generation());
+        if self.sessions.get(id).is_some_and(|session| session.facts.record.index > record.index) {
+            self.doubt(id);
+            return false;
+        }
+        if self.sessions.get(id).is_some_and(|session| session.facts.is_undone_by(&record)) {
+            self.go_back(id, record, owned);
+            return true;
+        }
         let news = match self.sessions.get_mut(id) {
             Some(session) => session.facts.on_record(record, now),
             None => {
@@ -45,7 +58,13 @@ impl Supervisor {
             }
         };
         if let Some(session) = self.sessions.get_mut(id) {
-            if owned && session.facts.generation() == generation && session.facts.record.index == index {
+            if news {
+                let leases = &session.facts.record.value.leases;
+                session.facts.leased_until = lease_ends(leases, now, Timestamp::now());
+            }
+            // By its nonce: somebody may have joined it since, and a later revision be known by now.
+            if owned && session.facts.generation() == generation && session.facts.record.value.nonce == nonce
+            {
                 session.facts.owned = true;
             }
             let over = session.facts.phase() > bivouac_protocol::Phase::Running;
@@ -89,17 +108,27 @@ impl Supervisor {
                 self.read_run(observation);
             }
             Observation::Allocation { run, allocated } => {
+                if let Some(session) = self.sessions.get_mut(&run.session) {
+                    session.facts.on_stale_allocation(run.generation, &allocated);
+                }
                 if let Some(session) = self.current(&run) {
                     session.facts.on_allocation(allocated, Instant::now(), Timestamp::now());
-                    self.settle(&run.session);
                 }
+                self.settle(&run.session);
             }
             Observation::Synced => {
-                self.outside.reports_interrupted.store(false, Ordering::Relaxed);
+                self.outside.reports_interrupted.store(false, atomic::Ordering::Relaxed);
+                self.outside.metrics.stream_up.set(1);
                 tracing::info!("All jobs and allocations of the cluster are known.");
             }
+            Observation::Missed => {
+                self.outside.metrics.stream_gaps.inc();
+                tracing::warn!("Reports of the backend may have been missed; everything is listed again.");
+            }
             Observation::Interrupted(why) => {
-                self.outside.reports_interrupted.store(true, Ordering::Relaxed);
+                self.outside.reports_interrupted.store(true, atomic::Ordering::Relaxed);
+                self.outside.metrics.stream_up.set(0);
+                self.outside.metrics.stream_interruptions.inc();
                 tracing::warn!(%why, "The backend's reports are interrupted; sessions go on, news is late.");
             }
         }
@@ -150,15 +179,17 @@ impl Supervisor {
     }
 
     pub(super) fn on_members(&mut self, members: Versioned<Members>) {
-        if self.members.as_ref().is_some_and(|known| known.index >= members.index) {
-            return;
+        match self.members.as_ref().map(|known| known.index.cmp(&members.index)) {
+            Some(Ordering::Greater) => return self.doubt_members(),
+            Some(Ordering::Equal) => return,
+            Some(Ordering::Less) | None => {}
         }
         let known = self.members.as_ref().and_then(|known| known.value.removed.as_ref());
         if members.value.removed.as_ref() != known {
             self.removal_seen = Some(Instant::now());
         }
-        self.outside.metrics.members.set(i64::try_from(members.value.boots.len()).unwrap_or(i64::MAX));
         self.members = Some(members);
+        self.measure_links();
         self.settle_all();
     }
 
@@ -169,6 +200,8 @@ impl Supervisor {
         }
         self.outside.metrics.leads.set(i64::from(leadership.is_some()));
         self.attempts = 0;
+        // The lock also changes hands when the ledger is restored from a snapshot.
+        self.outside.relist.notify_one();
         if leadership.is_some()
             && self.members.as_ref().is_some_and(|members| members.value.removed.is_some())
         {

@@ -9,10 +9,11 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{ATTEMPT_PAUSE, Supervisor};
+use crate::metrics::StopAttempt;
 use crate::session::attempt::{Attempt, Input, Step};
 use crate::session::decide::{FENCE_TIMEOUT, Kind};
 use crate::session::facts::Facts;
-use crate::session::idle::{Verdict, verdict};
+use crate::session::idle::{Verdict, lease_ends, verdict};
 
 impl Supervisor {
     /// What all members say of a session that is ready. `None` while nobody is known to be a member: a list that was
@@ -26,7 +27,9 @@ impl Supervisor {
         // believe: the time that stands in the record is another machine's.
         let floor = self.removal_seen.map_or(facts.read_at, |seen| seen.max(facts.read_at));
         let words = members.value.boots.iter().map(|boot| (boot, self.evidence.word(boot, &facts.id)));
-        Some(verdict(words, floor))
+        let now = Instant::now();
+        let leased = facts.leased_until.max(lease_ends(&facts.record.value.leases, now, Timestamp::now()));
+        Some(verdict(words, floor, leased, now))
     }
 
     /// Members and record were read for a stop: if they still say so, the attempt begins.
@@ -38,6 +41,14 @@ impl Supervisor {
     ) {
         let Some(members) = members else { return };
         self.on_members(members.clone());
+        if self.members.as_ref().is_none_or(|known| known.index != members.index) {
+            // One of the two lists is older than the other, and it is being read which: no list to commit with.
+            if let Some(session) = self.sessions.get_mut(id) {
+                session.facts.attempt_after = Instant::now() + ATTEMPT_PAUSE;
+            }
+            self.take_in(id, record, false);
+            return self.settle(id);
+        }
         if self.take_in(id, record, false) {
             return self.settle(id); // somebody joined, or ended it: its idle time is counted anew
         }
@@ -103,6 +114,9 @@ impl Supervisor {
     pub(super) fn on_attempt(&mut self, id: &SessionId, input: Input<'_>) {
         let attempt = self.sessions.get_mut(id).and_then(|session| session.facts.attempt.as_mut());
         if let Some(step) = attempt.map(|attempt| attempt.on(input)) {
+            if let Some(outcome) = outcome(input, step) {
+                self.outside.metrics.attempted(outcome);
+            }
             self.take_step(id, step);
         }
     }
@@ -124,7 +138,6 @@ impl Supervisor {
                 session.facts.fenced_at = None;
                 session.commit = None;
                 session.facts.attempt_after = Instant::now() + ATTEMPT_PAUSE;
-                self.outside.metrics.stops_given_up.inc();
                 if let Some(tag) = tag {
                     self.tell_all(&FromService::Unfence { session: id.clone(), tag });
                 }
@@ -179,5 +192,19 @@ impl Supervisor {
             Err(_) => self.on_attempt(id, Input::Unanswered),
         }
         self.settle(id);
+    }
+}
+
+/// How the attempt ended, if this step ends it.
+fn outcome(input: Input<'_>, step: Step) -> Option<StopAttempt> {
+    match (step, input) {
+        (Step::Wait | Step::Commit | Step::Read, _) => None,
+        (_, Input::Busy(_)) => Some(StopAttempt::Busy),
+        (_, Input::Knock(_)) => Some(StopAttempt::Knock),
+        (_, Input::Late) => Some(StopAttempt::Late),
+        (_, Input::Lost) => Some(StopAttempt::Lost),
+        // Also where the commit was refused and the record is stopping: an earlier copy of it had won.
+        (Step::Done, _) => Some(StopAttempt::Committed),
+        (Step::GiveUp, _) => Some(StopAttempt::Refused),
     }
 }

@@ -36,7 +36,7 @@ fn templates() -> Templates {
 }
 
 fn read(body: &str) -> Result<Spec, RequestError> {
-    parse(body.as_bytes(), &templates(), &"secret".to_owned().into())
+    parse(body.as_bytes(), &templates(), &"secret".to_owned().into(), |_, _| Ok(()))
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn what_is_unknown_unsupported_or_no_json_is_told_apart() {
 proptest! {
     #[test]
     fn arbitrary_bodies_never_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = parse(&body, &templates(), &"secret".to_owned().into());
+        let _ = parse(&body, &templates(), &"secret".to_owned().into(), |_, _| Ok::<_, RequestError>(()));
     }
 
     #[test]

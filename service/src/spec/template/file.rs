@@ -10,7 +10,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{Allowance, Param, PolicyBounds, Port, ProcessTemplate};
-use sections::{bounds, lifetime, nomad, params, ports, process};
+use sections::{bounds, lease, lifetime, nomad, params, ports, process};
 
 /// A fault in the file, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,7 @@ pub(super) struct Parsed {
 pub(super) struct NomadSection {
     pub(super) jobspec: String,
     pub(super) variables: BTreeMap<String, String>,
+    pub(super) overlap_after: Option<Span>,
 }
 
 #[derive(Deserialize)]
@@ -51,6 +52,7 @@ struct Raw {
     quiet_timeout: Option<Spanned<toml::Value>>,
     max_lifetime: Option<Spanned<RawBounds>>,
     startup_timeout: Option<Spanned<RawBounds>>,
+    max_lease: Option<Spanned<Span>>,
     stop_grace: Option<Span>,
     #[serde(default)]
     wake: bool,
@@ -128,8 +130,17 @@ struct RawProcess {
 #[serde(deny_unknown_fields)]
 struct RawNomad {
     jobspec: Spanned<String>,
+    on_partition: Option<Spanned<RawOnPartition>>,
+    overlap_after: Option<Spanned<Span>>,
     #[serde(default)]
     variables: BTreeMap<Spanned<String>, Spanned<toml::Value>>,
+}
+
+/// What becomes of a session whose node is unreachable, where no `overlap_after` says otherwise.
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawOnPartition {
+    Wait,
 }
 
 /// Reads and checks the file's text.
@@ -171,6 +182,7 @@ fn check(raw: Raw) -> Result<Parsed, Located> {
             idle_timeout: bounds(raw.idle_timeout, DEFAULT_IDLE)?,
             max_lifetime: lifetime(raw.max_lifetime)?,
             startup_timeout: bounds(raw.startup_timeout, DEFAULT_STARTUP)?,
+            max_lease: lease(raw.max_lease)?,
             stop_grace: raw.stop_grace.unwrap_or(DEFAULT_GRACE),
         },
         wake: raw.wake,

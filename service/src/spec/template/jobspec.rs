@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Allowance, Job, Mode, NomadTemplate, Template, Templates, sample};
+use crate::backend::nomad::remedy;
+
+use super::{Allowance, Job, Mode, NomadTemplate, Template, Templates, sample, variables};
 
 /// Who knows what a job is: Nomad's servers.
 #[async_trait::async_trait]
@@ -31,6 +33,8 @@ pub enum ParseError {
 
 /// How long to wait before a parser that did not answer is asked again.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long until a refused job is shown to Nomad again.
+const SECOND_THOUGHTS: Duration = Duration::from_secs(10);
 
 impl Templates {
     /// Has the job of every template parsed, and asks again until Nomad has answered for each.
@@ -41,9 +45,9 @@ impl Templates {
         loop {
             let mut unanswered = Vec::new();
             for template in waiting {
-                if let Err(detail) = parse(template, parser).await {
+                if let Err(detail) = parse(&template, parser).await {
                     if !told {
-                        tracing::warn!(%detail, "Nomad does not parse the templates' jobs; trying again until it does");
+                        tracing::warn!(%detail, "Nomad does not parse the templates' jobs yet; it is asked again until it does.");
                         told = true;
                     }
                     unanswered.push(template);
@@ -56,6 +60,23 @@ impl Templates {
             tokio::time::sleep(RETRY).await;
         }
     }
+
+    /// Shows refused jobs to Nomad again and again, for ever: what the cluster lacked (a namespace, a node pool, a
+    /// permission) may be there by now.
+    pub async fn ask_again(&self, parser: &dyn JobParser) {
+        let refused = |template: &Template| {
+            let job = template.nomad.as_ref().map(NomadTemplate::job);
+            template.mode == Mode::Nomad && matches!(job, Some(Job::Refused(_)))
+        };
+        loop {
+            tokio::time::sleep(SECOND_THOUGHTS).await;
+            for template in self.iter().filter(|template| refused(template)) {
+                if let Err(detail) = parse(&template, parser).await {
+                    tracing::debug!(template = %template.name, %detail, "A refused job cannot be shown to Nomad now.");
+                }
+            }
+        }
+    }
 }
 
 async fn parse(template: &Template, parser: &dyn JobParser) -> Result<(), String> {
@@ -64,33 +85,37 @@ async fn parse(template: &Template, parser: &dyn JobParser) -> Result<(), String
         Ok(job) => Job::Ready(Arc::new(job)),
         Err(ParseError::Refused(detail)) => Job::Refused(format!("{}: {detail}", nomad.file)),
         Err(ParseError::Unavailable(detail)) => {
-            nomad.set_job(Job::Pending(format!("Nomad does not answer: {detail}")));
+            if !matches!(nomad.job(), Job::Refused(_)) {
+                nomad.set_job(Job::Pending(format!("Nomad does not answer: {detail}")));
+            }
             return Err(detail);
         }
     };
     match &job {
+        Job::Refused(detail) if matches!(nomad.job(), Job::Refused(known) if known == *detail) => {}
         Job::Refused(detail) => {
-            tracing::warn!(template = %template.name, %detail, "a template is disabled");
+            tracing::warn!(template = %template.name, %detail, "A template cannot be used; spawns of it are refused.");
         }
-        _ => tracing::info!(template = %template.name, "a template's job was parsed"),
+        _ => tracing::info!(template = %template.name, "Nomad has parsed a template's job."),
     }
     nomad.set_job(job);
     Ok(())
 }
 
 /// Parses the job, checks that it fits, and has Nomad look at a session made of it.
-async fn usable_job(
+pub(super) async fn usable_job(
     template: &Template,
     nomad: &NomadTemplate,
     parser: &dyn JobParser,
 ) -> Result<Value, ParseError> {
+    variables::check(&nomad.jobspec, &nomad.variables).map_err(ParseError::Refused)?;
     let parsed = parser.parse(&nomad.jobspec, &nomad.variables).await?;
     check(&parsed, template).map_err(ParseError::Refused)?;
     let sample = sample::job(template, &parsed).map_err(|error| ParseError::Refused(error.to_string()))?;
     let faults = parser.validate(&sample).await?;
     // Nomad's texts are nested lists with a line for each level.
     let faults: Vec<_> = faults.iter().flat_map(|fault| fault.split_whitespace()).collect();
-    if faults.is_empty() { Ok(parsed) } else { Err(ParseError::Refused(faults.join(" "))) }
+    if faults.is_empty() { Ok(parsed) } else { Err(ParseError::Refused(remedy::advised(&faults.join(" ")))) }
 }
 
 /// Whether sessions can be made of the job: one group, the named port, and one task that callers' text can go to.
@@ -189,15 +214,24 @@ pub(crate) fn environment(job: &Value) -> BTreeSet<String> {
         .collect()
 }
 
+/// Nomad's servers as the parser.
+#[derive(Debug, Clone)]
+pub struct NomadParser {
+    /// How they are reached.
+    pub client: bivouac_nomad::Client,
+    /// A namespace in which the token may parse; the job may be in another.
+    pub namespace: String,
+}
+
 #[async_trait::async_trait]
-impl JobParser for bivouac_nomad::Client {
+impl JobParser for NomadParser {
     async fn parse(&self, jobspec: &str, variables: &BTreeMap<String, String>) -> Result<Value, ParseError> {
-        Self::parse(self, jobspec, variables).await.map_err(judged)
+        self.client.parse(jobspec, variables, &self.namespace).await.map_err(judged)
     }
 
     async fn validate(&self, job: &Value) -> Result<Vec<String>, ParseError> {
-        let namespace = job["Namespace"].as_str().filter(|name| !name.is_empty()).unwrap_or("default");
-        match Self::validate(self, job, namespace).await {
+        let namespace = job["Namespace"].as_str().filter(|name| !name.is_empty()).unwrap_or(&self.namespace);
+        match self.client.validate(job, namespace).await {
             Ok(validation) => Ok(validation.errors),
             // A token may be good for registering jobs and not for this; the registration will tell.
             Err(bivouac_nomad::Error::Denied(_)) => Ok(Vec::new()),

@@ -1,4 +1,4 @@
-//! All templates of an installation, loaded once at the start.
+//! All templates of an installation, loaded at the start; [`super::reload`] takes in what changes afterwards.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use bivouac_protocol::TemplateName;
+use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
 
 use super::file::{self, Fault};
@@ -14,7 +15,27 @@ use super::{Mode, NomadTemplate, Template};
 /// The templates, by name.
 #[derive(Debug, Default)]
 pub struct Templates {
+    known: RwLock<Known>,
+    /// Where they came from, if that is a folder.
+    pub(super) origin: Option<Origin>,
+}
+
+/// What is known of the templates at one time.
+#[derive(Debug, Default)]
+struct Known {
     by_name: BTreeMap<TemplateName, Arc<Template>>,
+    /// What a template was before its last change, for the starts that were under way.
+    earlier: BTreeMap<TemplateName, Arc<Template>>,
+    /// Changes in the folder that were not taken, by the folder's name, and why.
+    rejected: BTreeMap<String, String>,
+}
+
+/// A folder of templates, and how it is to be read.
+#[derive(Debug, Clone)]
+pub(super) struct Origin {
+    dir: PathBuf,
+    vars: Vec<TemplateVar>,
+    mode: Mode,
 }
 
 /// A template that keeps the service from starting.
@@ -58,14 +79,15 @@ impl Templates {
     /// Loads every template of a folder: one sub-folder each, with a `template.toml` in it. `vars` take precedence over
     /// the templates' own values. A fault in any template fails the load.
     pub fn load(dir: &Path, vars: &[TemplateVar], mode: Mode) -> Result<Self, LoadError> {
-        let mut templates = Self::default();
+        let origin = Origin { dir: dir.to_owned(), vars: vars.to_vec(), mode };
+        let mut templates = Self { origin: Some(origin.clone()), ..Self::default() };
         for folder in folders(dir)? {
-            let file = folder.join(FILE);
-            if !file.exists() {
-                tracing::warn!(folder = %folder.display(), "a folder among the templates holds no template.toml: ignored");
-                continue;
+            match origin.read(&folder) {
+                Some(template) => templates.insert(template?),
+                None => {
+                    tracing::warn!(folder = %folder.display(), "A folder among the templates holds no template.toml and is left out.");
+                }
             }
-            templates.insert(load_one(&folder, &file, vars, mode)?);
         }
         match vars.iter().find(|var| templates.get(&var.template).is_none()) {
             Some(var) => Err(LoadError {
@@ -93,18 +115,80 @@ impl Templates {
 
     /// Adds a template; one of the same name is replaced.
     pub fn insert(&mut self, template: Template) {
-        self.by_name.insert(template.name.clone(), Arc::new(template));
+        self.known.get_mut().by_name.insert(template.name.clone(), Arc::new(template));
     }
 
-    /// The template of this name, usable or not.
+    /// The template of this name as it is now, usable or not.
     #[must_use]
-    pub fn get(&self, name: &TemplateName) -> Option<&Arc<Template>> {
-        self.by_name.get(name)
+    pub fn get(&self, name: &TemplateName) -> Option<Arc<Template>> {
+        self.known.read().by_name.get(name).cloned()
     }
 
-    /// All of them, by name.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Template>> {
-        self.by_name.values()
+    /// The template of this name as it was when something was decided by it, if that is still known, else as it is now.
+    #[must_use]
+    pub fn as_of(&self, name: &TemplateName, hash: &str) -> Option<Arc<Template>> {
+        let known = self.known.read();
+        let now = known.by_name.get(name)?;
+        let earlier = known.earlier.get(name).filter(|earlier| now.hash != hash && earlier.hash == hash);
+        Some(Arc::clone(earlier.unwrap_or(now)))
+    }
+
+    /// All of them as they are now, by name.
+    pub fn iter(&self) -> impl Iterator<Item = Arc<Template>> + use<> {
+        self.known.read().by_name.values().cloned().collect::<Vec<_>>().into_iter()
+    }
+
+    /// Changes in the templates' folder that were not taken, by the name of the template's folder, and why.
+    #[must_use]
+    pub fn rejected(&self) -> BTreeMap<String, String> {
+        self.known.read().rejected.clone()
+    }
+
+    /// From now on it is this one; what it replaces stays known to the starts under way.
+    pub(super) fn replace(&self, template: Template) {
+        let mut known = self.known.write();
+        known.rejected.remove(template.name.as_str());
+        let name = template.name.clone();
+        if let Some(earlier) = known.by_name.insert(name.clone(), Arc::new(template)) {
+            known.earlier.insert(name, earlier);
+        }
+    }
+
+    /// `true` if there was one.
+    pub(super) fn remove(&self, name: &TemplateName) -> bool {
+        let mut known = self.known.write();
+        let earlier = known.by_name.remove(name);
+        earlier.is_some_and(|earlier| {
+            known.earlier.insert(name.clone(), earlier);
+            true
+        })
+    }
+
+    /// Notes why what is in this folder is not in force. `true` if that is news.
+    pub(super) fn reject(&self, folder: &str, why: &str) -> bool {
+        self.known.write().rejected.insert(folder.to_owned(), why.to_owned()).as_deref() != Some(why)
+    }
+
+    /// What is in this folder is in force, or gone.
+    pub(super) fn settle(&self, folder: &str) {
+        self.known.write().rejected.remove(folder);
+    }
+}
+
+impl Origin {
+    /// The template in a folder, or `None` if there is none.
+    fn read(&self, folder: &Path) -> Option<Result<Template, LoadError>> {
+        let file = folder.join(FILE);
+        file.exists().then(|| load_one(folder, &file, &self.vars, self.mode))
+    }
+
+    /// Every template of the folder, by the name of its own folder.
+    pub(super) fn read_all(&self) -> Result<BTreeMap<String, Result<Template, LoadError>>, LoadError> {
+        let templates = folders(&self.dir)?.into_iter().filter_map(|folder| {
+            let name = folder.file_name()?.to_string_lossy().into_owned();
+            Some((name, self.read(&folder)?))
+        });
+        Ok(templates.collect())
     }
 }
 
@@ -172,7 +256,7 @@ impl Source<'_> {
                 for var in vars.iter().filter(|var| var.template == name) {
                     variables.insert(var.variable.clone(), var.value.clone());
                 }
-                Some(NomadTemplate::new(section.jobspec, jobspec, variables))
+                Some(NomadTemplate::new(section.jobspec, jobspec, variables, section.overlap_after))
             }
         };
         Ok(Template {

@@ -33,6 +33,7 @@ fn a_template_is_read_whole() {
     assert_eq!(template.bounds.idle_timeout.default, Span::seconds(30));
     assert_eq!(template.bounds.startup_timeout.max, Span::seconds(120));
     assert_eq!(template.bounds.stop_grace, Span::seconds(10));
+    assert_eq!(template.bounds.max_lease, Span::seconds(7 * 24 * 3600));
     assert_eq!(template.bounds.max_lifetime.default, None);
     assert_eq!(template.default_port.as_str(), "http");
     assert_eq!(template.own_environment(), BTreeSet::from(["LOG".to_owned()]));
@@ -42,6 +43,17 @@ fn a_template_is_read_whole() {
     assert_eq!(nomad.variables["count"], "3");
     let policy = template.policy(&Default::default());
     assert_eq!((policy.wake, policy.ready_path.as_deref()), (true, Some("/healthz")));
+}
+
+#[test]
+fn an_unreachable_session_is_waited_for_unless_the_template_permits_an_overlap() {
+    let with = |line: &str| load(&format!("{WHITEBOARD}{line}\n"));
+    let overlap = |line: &str| with(line).unwrap().policy(&Default::default()).overlap_after;
+    assert_eq!((overlap(""), overlap("on_partition = \"wait\"")), (None, None));
+    assert_eq!(overlap("overlap_after = \"10m\""), Some(Span::seconds(600)));
+    let both = with("on_partition = \"wait\"\noverlap_after = \"10m\"").unwrap_err();
+    assert!(both.message.contains("leave out one") && both.position.is_some(), "{both:?}");
+    assert!(with("overlap_after = \"0s\"").is_err() && with("on_partition = \"kill\"").is_err());
 }
 
 #[test]
@@ -73,6 +85,7 @@ fn a_fault_is_told_with_line_and_column() {
             (2, 16),
             "rise",
         ),
+        ("access = \"public\"\nmax_lease = \"500ms\"\n[ports.http]", (2, 13), "at least"),
         ("access = \"public\"\n[ports.http]\n[params.path]\n", (3, 9), "reserved"),
         ("access = \"public\"\n[ports.http]\n[params.A]\n[params.a]", (4, 9), "case"),
         ("access = \"public\"\n[ports.http]\n[params.a]\npattern = \"(\"", (4, 11), "regular expression"),
@@ -133,6 +146,9 @@ fn a_folder_is_loaded_and_a_bad_one_names_its_file() {
     assert!(missing.message.contains("cannot be read"), "{missing}");
 }
 
+/// A job with the variables that the whiteboard gives values to.
+const JOB: &str = "variable \"image\" {}\nvariable \"count\" {}\njob \"x\" {}";
+
 struct Parser(Result<Value, jobspec::ParseError>);
 
 #[async_trait::async_trait]
@@ -151,9 +167,8 @@ impl jobspec::JobParser for Parser {
 async fn a_job_that_does_not_fit_disables_its_template() {
     let mut templates = Templates::default();
     let name = "whiteboard".parse().unwrap();
-    templates.insert(
-        Templates::from_embedded("whiteboard", WHITEBOARD, Some("job {}"), &[], Mode::Nomad).unwrap(),
-    );
+    templates
+        .insert(Templates::from_embedded("whiteboard", WHITEBOARD, Some(JOB), &[], Mode::Nomad).unwrap());
     let problem = || templates.get(&name).unwrap().problem();
     assert!(matches!(problem(), Some(Problem::Pending(_))));
     templates.parse_jobs(&Parser(Err(jobspec::ParseError::Refused("line 3".to_owned())))).await;

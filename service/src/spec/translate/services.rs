@@ -3,7 +3,7 @@
 use bivouac_protocol::{PortLabel, Protocol};
 use serde_json::{Map, Value, json};
 
-use super::{JobContext, TranslateError, child, elements, is_unset, object};
+use super::{JobContext, TranslateError, child, elements, is_unset, object, presentation};
 use crate::spec::meta;
 
 /// Gives every service of the group the session's name and marks, and adds one for each port that has none.
@@ -18,7 +18,7 @@ pub(super) fn edit(group: &mut Map<String, Value>, context: &JobContext<'_>) -> 
         }
     }
     for label in context.template.ports.keys().filter(|label| !served.contains(&label.to_string())) {
-        let mut service = object(&mut cheap(label), "a service")?.clone();
+        let mut service = object(&mut cheap(label, context), "a service")?.clone();
         mark(&mut service, context)?;
         if is_unset(group, "Services") {
             group.insert("Services".to_owned(), json!([]));
@@ -32,12 +32,12 @@ pub(super) fn edit(group: &mut Map<String, Value>, context: &JobContext<'_>) -> 
 
 /// A service of the group, which Nomad registers before the task starts. Its check is for operators' eyes: proxies
 /// probe by themselves.
-fn cheap(label: &PortLabel) -> Value {
+fn cheap(label: &PortLabel, context: &JobContext<'_>) -> Value {
     const MINUTE_NS: u64 = 60_000_000_000;
     const TIMEOUT_NS: u64 = 5_000_000_000;
     json!({
         "PortLabel": label.as_str(),
-        "Checks": [{"Name": "port", "Type": "tcp", "PortLabel": label.as_str(), "Interval": MINUTE_NS,
+        "Checks": [{"Name": presentation::check_name(context.session), "Type": "tcp", "PortLabel": label.as_str(), "Interval": MINUTE_NS,
                     "Timeout": TIMEOUT_NS, "InitialStatus": "passing"}],
     })
 }
@@ -50,7 +50,11 @@ fn mark(service: &mut Map<String, Value>, context: &JobContext<'_>) -> Result<St
     // A failing check must not start the task again.
     service.remove("CheckRestart");
     for check in elements(service, "Checks") {
-        object(check, "a check")?.remove("CheckRestart");
+        let check = object(check, "a check")?;
+        check.remove("CheckRestart");
+        if check.get("Notes").and_then(Value::as_str).is_none_or(str::is_empty) {
+            check.insert("Notes".to_owned(), presentation::check_notes(context.session).into());
+        }
     }
     let mut tags = vec![Value::from("bivouac-session")];
     tags.extend(tag_names(context).map(|(tag, name)| format!("{tag}=${{NOMAD_META_{name}}}").into()));
@@ -80,7 +84,9 @@ fn tag_names(context: &JobContext<'_>) -> impl Iterator<Item = (&'static str, &'
 
 fn meta_names(context: &JobContext<'_>) -> impl Iterator<Item = &'static str> {
     let key = context.record.key.is_some().then_some(meta::KEY);
+    let spawned_by = context.record.request.spawned_by.is_some().then_some(meta::SPAWNED_BY);
     [meta::SESSION, meta::NAMESPACE, meta::GENERATION, meta::TEMPLATE, meta::CREATED_AT]
         .into_iter()
         .chain(key)
+        .chain(spawned_by)
 }

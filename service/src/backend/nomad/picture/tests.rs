@@ -113,7 +113,7 @@ fn a_shortage_is_told_once_and_never_of_a_placed_or_stopped_job() {
     news(&mut picture, &job(JOB, "us", false, 1), false);
     let told = picture.on_evaluation(&shortage(2));
     assert!(
-        matches!(told, Some(Observation::Blocked { detail, .. }) if detail == "memory exhausted on 2 nodes")
+        matches!(told, Some(Observation::Blocked { detail, .. }) if detail.starts_with("memory exhausted on 2 nodes:"))
     );
     assert_eq!(picture.on_evaluation(&shortage(3)), None);
     picture.on_allocation(&allocation("pending", 4));

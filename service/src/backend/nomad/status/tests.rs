@@ -57,7 +57,8 @@ fn a_driver_that_failed_is_quoted() {
 
 #[test]
 fn a_task_that_was_started_again_after_a_reboot_is_not_the_session() {
-    assert_eq!(status(&recorded!("allocation_restarted")), Status::Restarted);
+    let again = allocated(&recorded!("allocation_restarted")).unwrap();
+    assert_eq!((again.restarted, again.status), (true, Status::Running));
 }
 
 #[test]
@@ -101,12 +102,42 @@ fn the_end_of_the_task_that_mattered_counts() {
     assert_eq!(over(&failed).exit_code, Some(7));
 }
 
+/// Desired transitions as Nomad 1.11 wrote them for a drained node and for `nomad alloc stop`.
 #[test]
-fn a_drained_or_preempted_allocation_says_so() {
-    let mut drained = allocation("complete", "stop", vec![]);
-    drained.desired_transition.migrate = true;
-    assert!(over(&drained).detail.unwrap().contains("drained"));
-    assert!(over(&allocation("complete", "evict", vec![])).detail.unwrap().contains("preempted"));
+fn who_takes_an_allocation_away_is_told_apart() {
+    let stopped = allocation("running", "stop", vec![]);
+    assert_eq!(displacement(&stopped), None, "its job was stopped");
+    assert_eq!(displacement(&allocation("running", "evict", vec![])), Some(Displacement::Preempted));
+    let transition = |text: &str| Allocation {
+        desired_transition: serde_json::from_str(text).unwrap(),
+        ..stopped.clone()
+    };
+    let drained = transition(
+        r#"{"Migrate":true,"Reschedule":null,"NoShutdownDelay":null,"MigrateDisablePlacement":true}"#,
+    );
+    assert_eq!(displacement(&drained), Some(Displacement::Drained));
+    let then_stopped =
+        transition(r#"{"Migrate":true,"NoShutdownDelay":true,"MigrateDisablePlacement":true}"#);
+    assert_eq!(displacement(&then_stopped), Some(Displacement::Drained), "its job was stopped later");
+    let by_hand = transition(
+        r#"{"Migrate":true,"Reschedule":true,"NoShutdownDelay":false,"MigrateDisablePlacement":null}"#,
+    );
+    assert_eq!(displacement(&by_hand), Some(Displacement::Stopped));
+    let asked = Allocation { desired_status: "run".into(), ..drained };
+    assert_eq!(displacement(&asked), None, "asked for, not decided");
+}
+
+/// The events of a task that Nomad started again before it had reported the first start.
+#[test]
+fn a_second_start_is_seen_in_the_first_report() {
+    let first_report =
+        ["Received", "Task Setup", "Started", "Failed Restoring Task"].map(|kind| (kind, &[][..]));
+    let seen = allocated(&allocation("pending", "run", vec![task(&first_report, false)])).unwrap();
+    assert!(seen.restarted);
+    let failed = allocated(&allocation("failed", "run", vec![task(&first_report, true)])).unwrap();
+    assert!(failed.restarted && matches!(failed.status, Status::Over(_)));
+    let once = allocated(&allocation("running", "run", vec![task(&first_report[..3], false)])).unwrap();
+    assert!(!once.restarted);
 }
 
 proptest! {

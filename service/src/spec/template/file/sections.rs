@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use bivouac_protocol::{PortLabel, Protocol, Span};
+use bivouac_protocol::{Policy, PortLabel, Protocol, Span};
 use toml::Spanned;
 
 use super::{
@@ -40,6 +40,14 @@ pub(super) fn lifetime(raw: Option<Spanned<RawBounds>>) -> Result<LifetimeBounds
     };
     ordered(span, default, min, max)?;
     Ok(LifetimeBounds { default, min, max })
+}
+
+pub(super) fn lease(raw: Option<Spanned<Span>>) -> Result<Span, Located> {
+    let Some(raw) = raw else { return Ok(Policy::default_max_lease()) };
+    if *raw.get_ref() < Policy::MIN_LEASE {
+        return fault(raw.span(), format!("must be at least {}, the shortest lease", Policy::MIN_LEASE));
+    }
+    Ok(raw.into_inner())
 }
 
 fn ordered(span: Range<usize>, default: Option<Span>, min: Span, max: Span) -> Result<(), Located> {
@@ -149,6 +157,7 @@ pub(super) fn nomad(raw: RawNomad) -> Result<NomadSection, Located> {
     if !inside || raw.jobspec.get_ref().is_empty() {
         return fault(raw.jobspec.span(), "must be the path of a file inside the template's folder");
     }
+    let overlap_after = overlap_after(raw.on_partition.is_some(), raw.overlap_after)?;
     let mut variables = BTreeMap::new();
     for (name, value) in raw.variables {
         if !is_variable_name(name.get_ref()) {
@@ -156,7 +165,22 @@ pub(super) fn nomad(raw: RawNomad) -> Result<NomadSection, Located> {
         }
         variables.insert(name.into_inner(), variable(value)?);
     }
-    Ok(NomadSection { jobspec: raw.jobspec.into_inner(), variables })
+    Ok(NomadSection { jobspec: raw.jobspec.into_inner(), variables, overlap_after })
+}
+
+fn overlap_after(waits: bool, after: Option<Spanned<Span>>) -> Result<Option<Span>, Located> {
+    let Some(after) = after else { return Ok(None) };
+    if waits {
+        return fault(
+            after.span(),
+            "on_partition = \"wait\" says that a session on an unreachable node is never started elsewhere: leave out \
+             one of the two",
+        );
+    }
+    if *after.get_ref() == Span::seconds(0) {
+        return fault(after.span(), "must be longer than nothing");
+    }
+    Ok(Some(after.into_inner()))
 }
 
 fn variable(value: Spanned<toml::Value>) -> Result<String, Located> {

@@ -1,0 +1,147 @@
+//! Logs of allocations: read from Nomad, which has them from the allocation's node.
+
+use bivouac_nomad::{Client, Error, LogKind, LogRequest, Logs};
+use bivouac_protocol::AllocationId;
+use futures::{StreamExt, stream};
+use serde_json::Value;
+
+use super::{NomadBackend, status};
+use crate::backend::Run;
+use crate::backend::logs::{Chunk, Chunks, LogError, Output, Position, Reading, Source, Wanted};
+use crate::spec::template::jobspec;
+
+/// One output of an allocation's main task.
+struct NomadLog {
+    client: Client,
+    allocation: String,
+    task: String,
+    kind: LogKind,
+}
+
+impl NomadBackend {
+    /// A run's log. Without the allocation that it was pinned to: that of its first.
+    pub(super) async fn read_log(
+        &self,
+        run: &Run,
+        allocation: Option<&AllocationId>,
+        wanted: Wanted,
+    ) -> Result<Option<Reading>, LogError> {
+        let allocation = match allocation {
+            Some(allocation) => allocation.to_string(),
+            None => match self.first_allocation(run).await.map_err(log_error)? {
+                Some(allocation) => allocation,
+                None => return Ok(None),
+            },
+        };
+        let job = self.client.allocation_job(&allocation).await.map_err(log_error)?;
+        let Some(job) = job else { return Err(forgotten("Nomad knows no such allocation any more")) };
+        // Proxies may write records, too: one of them must not lead a reader of this session to another's log.
+        if job["ID"] != run.session.job_id(run.generation) {
+            return Err(forgotten("the allocation in its record is not one of its job"));
+        }
+        let Some(task) = main_task(&job) else { return Err(forgotten("Nomad has forgotten its job")) };
+        let kind = match wanted.output {
+            Output::Stdout => LogKind::Stdout,
+            Output::Stderr => LogKind::Stderr,
+        };
+        let log = NomadLog { client: self.client.clone(), allocation, task, kind };
+        Reading::begin(Box::new(log), wanted).await.map(Some)
+    }
+
+    async fn first_allocation(&self, run: &Run) -> Result<Option<String>, Error> {
+        let Some((job, namespace)) = self.find(run).await? else { return Ok(None) };
+        let allocations = self.client.job_allocations(&job.id, &namespace).await?;
+        let first = allocations.into_iter().min_by_key(|allocation| allocation.create_index);
+        Ok(first.map(|allocation| allocation.id))
+    }
+}
+
+#[async_trait::async_trait]
+impl Source for NomadLog {
+    async fn open(&self, back: u64, follow: bool) -> Result<Option<Chunks>, LogError> {
+        let request = LogRequest {
+            allocation: &self.allocation,
+            task: &self.task,
+            kind: self.kind,
+            // Nomad reads a signed number.
+            back: i64::try_from(back).is_ok().then_some(back),
+            follow,
+        };
+        let log = match self.ask(&request).await.map_err(log_error)? {
+            Logs::Stream(log) => log,
+            Logs::Nothing => return Ok(None),
+            Logs::Gone(detail) => return Err(forgotten(&detail)),
+        };
+        let chunks = stream::unfold(Some(log), async |log| {
+            let mut log = log?;
+            match log.next().await {
+                Ok(None) => None,
+                Ok(Some(chunk)) => {
+                    let at = Position { file: chunk.file, offset: chunk.offset };
+                    Some((Ok(Chunk { at, data: chunk.data }), Some(log)))
+                }
+                Err(error) => Some((Err(log_error(error)), None)),
+            }
+        });
+        Ok(Some(chunks.boxed()))
+    }
+}
+
+impl NomadLog {
+    /// That a log is gone is not believed at once: a server that was just started knows no allocation yet, and says that
+    /// there is none. The allocation itself is read consistently, and after such an answer the server knows.
+    async fn ask(&self, request: &LogRequest<'_>) -> Result<Logs, Error> {
+        let detail = match self.client.logs(request).await? {
+            Logs::Gone(detail) => detail,
+            found => return Ok(found),
+        };
+        match self.client.allocation(&self.allocation).await? {
+            None => Ok(Logs::Gone(detail)),
+            Some(allocation) if status::is_over(&allocation) => self.client.logs(request).await,
+            Some(_) => Err(Error::Unavailable(detail)),
+        }
+    }
+}
+
+/// The task whose output is the session's: the one that callers' arguments go to or, where that is not said, the first
+/// that is not a helper.
+fn main_task(job: &Value) -> Option<String> {
+    let group = job["TaskGroups"].get(0)?;
+    let tasks = group["Tasks"].as_array()?;
+    let own = || tasks.iter().position(|task| task["Lifecycle"].is_null());
+    let main = tasks.get(jobspec::main_task(group).or_else(own)?)?;
+    main["Name"].as_str().map(str::to_owned)
+}
+
+fn forgotten(detail: &str) -> LogError {
+    LogError::Gone(detail.to_owned())
+}
+
+fn log_error(error: Error) -> LogError {
+    match error {
+        Error::NotFound(detail) => LogError::Gone(detail),
+        Error::Denied(detail) => LogError::Denied(detail),
+        other => LogError::Unavailable(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_main_task_is_the_leader_or_the_first_that_is_no_helper() {
+        let job = |tasks: Value| json!({"TaskGroups": [{"Tasks": tasks}]});
+        let helper = json!({"Name": "fetch", "Lifecycle": {"Hook": "prestart"}});
+        let (one, two) = (json!({"Name": "one"}), json!({"Name": "two"}));
+        let leader = json!({"Name": "leader", "Leader": true});
+        let main = |tasks| main_task(&job(tasks));
+        assert_eq!(main(json!([helper, one])).as_deref(), Some("one"));
+        assert_eq!(main(json!([one, leader])).as_deref(), Some("leader"));
+        assert_eq!(main(json!([helper, two, one])).as_deref(), Some("two"));
+        assert_eq!(main(json!([])), None);
+        assert_eq!(main_task(&Value::Null), None);
+    }
+}
