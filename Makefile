@@ -13,6 +13,9 @@ ARGS ?=
 
 # One place to say how Nomad and Consul are found: the recipes that start agents run `$(with-tools)` first.
 with-tools = tools="$$(scripts/tools)"; eval "$$tools"; export BIVOUAC_NOMAD BIVOUAC_CONSUL
+# The same, with Terraform for the checks of terraform/.
+with-all-tools = tools="$$(scripts/tools terraform)"; eval "$$tools"; \
+  export BIVOUAC_NOMAD BIVOUAC_CONSUL BIVOUAC_TERRAFORM="$${BIVOUAC_TERRAFORM:-}"
 
 .PHONY: help
 help: ## List these commands
@@ -27,9 +30,17 @@ dev: ## Bivouac in one process, to try: no Nomad, no Consul (ARGS="--api 127.0.0
 .PHONY: test
 test: ## The whole test suite, real agents included (ARGS=a_test_name)
 	@scripts/setup test
-	@$(with-tools); set -x; \
+	@$(with-all-tools); set -x; \
 	  cargo build --workspace --bin bivouac --bin bivouac-guest; \
 	  cargo test --workspace $(ARGS)
+
+.PHONY: locked
+locked: ## The cluster scenarios that `make test` does not run on locked agents (ARGS=a_test_name)
+	@scripts/setup test
+	@$(with-tools); set -x; \
+	  cargo build --workspace --bin bivouac --bin bivouac-guest; \
+	  BIVOUAC_LOCKED=1 cargo test -p bivouac-tests --test it $(ARGS) -- \
+	    --skip ::embedded --skip ::cluster --skip ::locked --skip locked:: --skip denied:: --skip harness:: --skip a_namespace_
 
 .PHONY: cluster
 cluster: ## A Nomad and Consul cluster on loopback with Bivouac on it (READY_FILE=F TEMPLATES=D)
@@ -76,6 +87,7 @@ deny: ## Check the dependencies: bans, licences, sources
 
 .PHONY: setup
 setup: ## Install what is missing for everything here, and build Nomad and Consul
+	@scripts/setup test
 	@scripts/setup bench
 	@scripts/tools
 

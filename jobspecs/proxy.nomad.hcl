@@ -1,8 +1,9 @@
 # Bivouac's proxy: where users reach their sessions. It talks to Consul and to the service, never to Nomad.
 #
-#   nomad job run -var link_secret_file=/etc/bivouac/link.secret … proxy.nomad.hcl
+#   nomad job run -var secrets_variable=nomad/jobs/bivouac-proxy … proxy.nomad.hcl
 #
-# Its connections are its users': it is replaced slowly, and never without a drain.
+# Its connections are its users': it is replaced slowly, and never without a drain. terraform/modules/platform runs this
+# same file.
 
 variable "datacenters" {
   description = "Where proxies may run."
@@ -16,8 +17,55 @@ variable "namespace" {
   default     = "default"
 }
 
+variable "node_pool" {
+  description = "The pool of nodes on which proxies may run."
+  type        = string
+  default     = "default"
+}
+
+variable "driver" {
+  description = "How a proxy runs: raw_exec or exec with the binary that is on the client, or docker with an image."
+  type        = string
+  default     = "raw_exec"
+
+  validation {
+    condition     = contains(["raw_exec", "exec", "docker"], var.driver)
+    error_message = "The driver must be raw_exec, exec or docker."
+  }
+}
+
+variable "image" {
+  description = "With docker: the image, whose entry point is the bivouac binary."
+  type        = string
+  default     = ""
+}
+
+variable "docker_volumes" {
+  description = "With docker: folders of the client that are shown in the container, \"/etc/bivouac/tls:/etc/bivouac/tls:ro\". Certificates, for instance."
+  type        = list(string)
+  default     = []
+}
+
+variable "user" {
+  description = "The user that a proxy runs as. Empty: the driver's default, which is the agent's user with raw_exec and nobody with exec."
+  type        = string
+  default     = ""
+}
+
+variable "secrets_uid" {
+  description = "The number of that user, which then owns the rendered secrets. Below 0: they are the agent's user's."
+  type        = number
+  default     = -1
+}
+
+variable "every_node" {
+  description = "Whether each node of the pool has a proxy, also those to come. If not, `proxies` nodes have."
+  type        = bool
+  default     = false
+}
+
 variable "proxies" {
-  description = "How many proxies run, each on a node of its own."
+  description = "How many proxies run, each on a node of its own, unless every node has one."
   type        = number
   default     = 1
 
@@ -28,7 +76,7 @@ variable "proxies" {
 }
 
 variable "binary_path" {
-  description = "The bivouac binary on the client: a path, or a name that is found on the Nomad agent's PATH."
+  description = "Without docker: the bivouac binary on the client, a path or a name that is found on the Nomad agent's PATH."
   type        = string
   default     = "bivouac"
 }
@@ -55,14 +103,27 @@ variable "domain" {
   }
 }
 
+variable "secrets_variable" {
+  description = "The Nomad Variable with the item link_secret. Nomad lets this job read nomad/jobs/bivouac-proxy without a policy. Empty: the secret is in the file below."
+  type        = string
+  default     = ""
+}
+
 variable "link_secret_file" {
   description = "The file on the client with the secret by which services and proxies know each other."
   type        = string
+  default     = ""
 }
 
 variable "data_dir" {
-  description = "A folder on the client that outlives the allocation. Each start leaves a lock file there; who can take the lock of an earlier start knows that it is dead."
+  description = "A folder that outlives the allocation. Each start leaves a lock file there; who can take the lock of an earlier start knows that it is dead."
   type        = string
+}
+
+variable "data_volume" {
+  description = "The host volume that is mounted at data_dir, where the driver shows the task no other folders of the client: exec and docker."
+  type        = string
+  default     = ""
 }
 
 variable "backend_networks" {
@@ -105,6 +166,48 @@ variable "consul_address" {
   default     = "http://127.0.0.1:8500"
 }
 
+variable "consul_identity" {
+  description = "Whether Consul is called with a token that Nomad gets for this task, and the service is registered with one. Where Consul has ACLs."
+  type        = bool
+  default     = false
+}
+
+variable "consul_audience" {
+  description = "For whom the identities are that Nomad shows to Consul: one of the auth method's BoundAudiences."
+  type        = string
+  default     = "consul.io"
+}
+
+variable "consul_ca_file" {
+  description = "The authority that signed Consul's certificate, a PEM file on the client. Empty: the system's authorities."
+  type        = string
+  default     = ""
+}
+
+variable "consul_cert_file" {
+  description = "The certificate that the proxy shows to Consul, where Consul asks for one."
+  type        = string
+  default     = ""
+}
+
+variable "consul_key_file" {
+  description = "That certificate's key."
+  type        = string
+  default     = ""
+}
+
+variable "consul_tls_server_name" {
+  description = "The name in Consul's certificate if it is not that of the address, \"server.dc1.consul\"."
+  type        = string
+  default     = ""
+}
+
+variable "revision" {
+  description = "Any text. Changing it replaces the proxies one by one, to have them read their secret again."
+  type        = string
+  default     = ""
+}
+
 variable "args" {
   description = "Further flags, as `bivouac proxy --help` lists them, each word an element."
   type        = list(string)
@@ -129,21 +232,58 @@ variable "memory_mb" {
   default     = 256
 }
 
+locals {
+  args = concat(
+    [
+      "proxy",
+      "--listen", "$${NOMAD_ADDR_public}",
+      "--admin", "$${NOMAD_ADDR_admin}",
+      "--domain", var.domain,
+      "--link-secret-file", var.secrets_variable == "" ? var.link_secret_file : "$${NOMAD_SECRETS_DIR}/link_secret",
+      "--data-dir", var.data_dir,
+      "--drain-timeout", "${var.drain_timeout}s",
+      "--prefix", var.consul_prefix,
+    ],
+    flatten([for network in var.backend_networks : ["--backend-network", network]]),
+    flatten([for range in var.backend_ports : ["--backend-ports", range]]),
+    var.args,
+  )
+}
+
 job "bivouac-proxy" {
   datacenters = var.datacenters
   namespace   = var.namespace
-  type        = "service"
+  node_pool   = var.node_pool
+  type        = var.every_node ? "system" : "service"
+
+  meta {
+    revision = var.revision
+  }
+
+  # What people read at the top of the job's page.
+  ui {
+    description = "Bivouac's data plane: users reach their sessions through it. Stopping one lets its connections end by themselves for `drain_timeout`, and cuts the rest: use an update, which replaces one after the other."
+  }
 
   # Above the service's: without a proxy nobody reaches a running session.
   priority = 90
 
   group "proxy" {
-    count = var.proxies
+    count = var.every_node ? 1 : var.proxies
 
     # They share one port number and one data folder.
     constraint {
       operator = "distinct_hosts"
       value    = "true"
+    }
+
+    dynamic "volume" {
+      for_each = var.data_volume == "" ? [] : [var.data_volume]
+      labels   = ["data"]
+      content {
+        type   = "host"
+        source = volume.value
+      }
     }
 
     network {
@@ -161,11 +301,15 @@ job "bivouac-proxy" {
       mode     = "delay"
     }
 
-    reschedule {
-      delay          = "5s"
-      delay_function = "exponential"
-      max_delay      = "1m"
-      unlimited      = true
+    # On every node there is nowhere else to go.
+    dynamic "reschedule" {
+      for_each = var.every_node ? [] : ["5s"]
+      content {
+        delay          = reschedule.value
+        delay_function = "exponential"
+        max_delay      = "1m"
+        unlimited      = true
+      }
     }
 
     # One at a time, each seen to be ready before the next one drains.
@@ -174,13 +318,31 @@ job "bivouac-proxy" {
       health_check     = "checks"
       min_healthy_time = "3s"
       healthy_deadline = "1m"
-      auto_revert      = true
+
+      # The drain of the one before is not counted.
+      progress_deadline = "2m"
+      auto_revert       = true
     }
 
     service {
-      name = "bivouac-proxy"
+      # It begins with the prefix, so that two installations do not meet.
+      name = "${replace(var.consul_prefix, "/", "-")}-proxy"
       port = "public"
       tags = ["bivouac"]
+
+      # Where Prometheus finds the metrics: docs/monitoring.
+      meta {
+        admin_port = "$${NOMAD_PORT_admin}"
+      }
+
+      # Nomad registers with this identity: its own token need not be able to write any service.
+      dynamic "identity" {
+        for_each = var.consul_identity ? [var.consul_audience] : []
+        content {
+          aud = [identity.value]
+          ttl = "1h"
+        }
+      }
 
       check {
         name     = "ready for users"
@@ -193,30 +355,73 @@ job "bivouac-proxy" {
     }
 
     task "proxy" {
-      driver = "raw_exec"
+      driver = var.driver
+      user   = var.user
 
-      config {
-        command = var.binary_path
-        args = concat(
-          [
-            "proxy",
-            "--listen", "$${NOMAD_ADDR_public}",
-            "--admin", "$${NOMAD_ADDR_admin}",
-            "--domain", var.domain,
-            "--link-secret-file", var.link_secret_file,
-            "--data-dir", var.data_dir,
-            "--drain-timeout", "${var.drain_timeout}s",
-            "--prefix", var.consul_prefix,
-          ],
-          flatten([for network in var.backend_networks : ["--backend-network", network]]),
-          flatten([for range in var.backend_ports : ["--backend-ports", range]]),
-          var.args,
-        )
+      dynamic "config" {
+        for_each = var.driver == "docker" ? [] : [var.binary_path]
+        content {
+          command = config.value
+          args    = local.args
+        }
+      }
+
+      dynamic "config" {
+        for_each = var.driver == "docker" ? [var.image] : []
+        content {
+          image = config.value
+          args  = local.args
+
+          # It binds the addresses that Nomad assigned, and reaches sessions wherever they listen.
+          network_mode = "host"
+          volumes      = var.docker_volumes
+        }
+      }
+
+      dynamic "volume_mount" {
+        for_each = var.data_volume == "" ? [] : [var.data_dir]
+        content {
+          volume      = "data"
+          destination = volume_mount.value
+        }
+      }
+
+      # With this Nomad logs in to Consul for the task, and hands it the token as CONSUL_HTTP_TOKEN. The token ends with
+      # the allocation.
+      dynamic "identity" {
+        for_each = var.consul_identity ? [var.consul_audience] : []
+        content {
+          name = "consul_default"
+          aud  = [identity.value]
+          ttl  = "1h"
+        }
+      }
+
+      dynamic "consul" {
+        for_each = var.consul_identity ? [true] : []
+        content {}
+      }
+
+      # In memory, and for the task's user only. A change is read at the next start, after a drain: see `revision`.
+      dynamic "template" {
+        for_each = var.secrets_variable == "" ? [] : ["link_secret"]
+        content {
+          data        = "{{ with nomadVar \"${var.secrets_variable}\" }}{{ .${template.value} }}{{ end }}"
+          destination = "$${NOMAD_SECRETS_DIR}/${template.value}"
+          perms       = "0400"
+          uid         = var.secrets_uid < 0 ? null : var.secrets_uid
+          change_mode = "noop"
+        }
       }
 
       env {
-        CONSUL_HTTP_ADDR = var.consul_address
-        BIVOUAC_LOG      = var.log_level
+        CONSUL_HTTP_ADDR       = var.consul_address
+        CONSUL_CACERT          = var.consul_ca_file
+        CONSUL_CLIENT_CERT     = var.consul_cert_file
+        CONSUL_CLIENT_KEY      = var.consul_key_file
+        CONSUL_TLS_SERVER_NAME = var.consul_tls_server_name
+
+        BIVOUAC_LOG = var.log_level
       }
 
       # raw_exec's default is SIGINT, which is for people at a terminal.

@@ -1,8 +1,9 @@
 # Bivouac's service: the API that spawns sessions, and the only part that talks to Nomad.
 #
-#   nomad job run -var cluster_secret_file=/etc/bivouac/cluster.secret … service.nomad.hcl
+#   nomad job run -var secrets_variable=nomad/jobs/bivouac-service … service.nomad.hcl
 #
 # Killing it at any moment loses nothing: what matters is in Consul and Nomad. Any number of replicas may run.
+# terraform/modules/platform runs this same file.
 
 variable "datacenters" {
   description = "Where replicas may run."
@@ -14,6 +15,47 @@ variable "namespace" {
   description = "The Nomad namespace of this job. Sessions run in the namespace that their template's jobspec names."
   type        = string
   default     = "default"
+}
+
+variable "node_pool" {
+  description = "The pool of nodes on which replicas may run."
+  type        = string
+  default     = "default"
+}
+
+variable "driver" {
+  description = "How a replica runs: raw_exec or exec with the binary that is on the client, or docker with an image."
+  type        = string
+  default     = "raw_exec"
+
+  validation {
+    condition     = contains(["raw_exec", "exec", "docker"], var.driver)
+    error_message = "The driver must be raw_exec, exec or docker."
+  }
+}
+
+variable "image" {
+  description = "With docker: the image, whose entry point is the bivouac binary."
+  type        = string
+  default     = ""
+}
+
+variable "docker_volumes" {
+  description = "With docker: folders of the client that are shown in the container, \"/etc/bivouac/tls:/etc/bivouac/tls:ro\". Certificates, for instance."
+  type        = list(string)
+  default     = []
+}
+
+variable "user" {
+  description = "The user that a replica runs as. Empty: the driver's default, which is the agent's user with raw_exec and nobody with exec."
+  type        = string
+  default     = ""
+}
+
+variable "secrets_uid" {
+  description = "The number of that user, which then owns the rendered secrets. Below 0: they are the agent's user's."
+  type        = number
+  default     = -1
 }
 
 variable "replicas" {
@@ -28,7 +70,7 @@ variable "replicas" {
 }
 
 variable "binary_path" {
-  description = "The bivouac binary on the client: a path, or a name that is found on the Nomad agent's PATH."
+  description = "Without docker: the bivouac binary on the client, a path or a name that is found on the Nomad agent's PATH."
   type        = string
   default     = "bivouac"
 }
@@ -66,9 +108,33 @@ variable "session_url" {
   }
 }
 
-variable "templates_dir" {
-  description = "The folder with the session templates on the client, one folder for each."
+variable "session_namespaces" {
+  description = "The Nomad namespaces in which sessions may run. Empty: any; with ACLs the job's identity must then be able to read every namespace that there is."
+  type        = list(string)
+  default     = []
+}
+
+variable "templates" {
+  description = "Session templates that Nomad Variables hold, and the names of their files: { whiteboard = [\"template.toml\", \"job.nomad.hcl\"] }. A change of a file's content reaches the service without a restart."
+  type        = map(list(string))
+  default     = {}
+}
+
+variable "templates_path" {
+  description = "Where these Nomad Variables are: one for each template, its files as its items."
   type        = string
+  default     = "bivouac/templates"
+
+  validation {
+    condition     = var.templates_path != "" && regex_replace(var.templates_path, "^[A-Za-z0-9_~-]+(/[A-Za-z0-9_~-]+)*$", "") == ""
+    error_message = "The path must be made of letters, digits, \"-\", \"_\" and \"~\", with \"/\" in between."
+  }
+}
+
+variable "templates_dir" {
+  description = "Instead of that, the folder with the session templates on the client, one folder for each."
+  type        = string
+  default     = ""
 }
 
 variable "template_vars" {
@@ -77,19 +143,28 @@ variable "template_vars" {
   default     = []
 }
 
+variable "secrets_variable" {
+  description = "The Nomad Variable with the items cluster_secret, link_secret and api_token. Nomad lets this job read nomad/jobs/bivouac-service without a policy. Empty: the secrets are in the files below."
+  type        = string
+  default     = ""
+}
+
 variable "cluster_secret_file" {
   description = "The file on the client with the secret that session ids are derived from. Make it once and never change it: ids of keys would change."
   type        = string
+  default     = ""
 }
 
 variable "link_secret_file" {
   description = "The file on the client with the secret by which services and proxies know each other."
   type        = string
+  default     = ""
 }
 
 variable "token_file" {
   description = "The file on the client with the API's token."
   type        = string
+  default     = ""
 }
 
 variable "allowed_origins" {
@@ -121,10 +196,82 @@ variable "nomad_address" {
   default     = "http://$${attr.unique.advertise.address}"
 }
 
+variable "nomad_identity" {
+  description = "Whether Nomad's API is called with the job's own identity, to which the policies of the access module are bound. Without ACLs it makes no difference."
+  type        = bool
+  default     = true
+}
+
+variable "nomad_ca_file" {
+  description = "The authority that signed Nomad's certificate, a PEM file on the client. Empty: the system's authorities."
+  type        = string
+  default     = ""
+}
+
+variable "nomad_cert_file" {
+  description = "The certificate that the service shows to Nomad, where Nomad asks for one."
+  type        = string
+  default     = ""
+}
+
+variable "nomad_key_file" {
+  description = "That certificate's key."
+  type        = string
+  default     = ""
+}
+
+variable "nomad_tls_server_name" {
+  description = "The name in Nomad's certificate if it is not that of the address, \"server.global.nomad\"."
+  type        = string
+  default     = ""
+}
+
 variable "consul_address" {
   description = "The HTTP API of the Consul agent on the replica's node. May refer to the node: $${meta.consul_http_addr}."
   type        = string
   default     = "http://127.0.0.1:8500"
+}
+
+variable "consul_identity" {
+  description = "Whether Consul is called with a token that Nomad gets for this task, and services are registered with one. Where Consul has ACLs."
+  type        = bool
+  default     = false
+}
+
+variable "consul_audience" {
+  description = "For whom the identities are that Nomad shows to Consul: one of the auth method's BoundAudiences."
+  type        = string
+  default     = "consul.io"
+}
+
+variable "consul_ca_file" {
+  description = "The authority that signed Consul's certificate, a PEM file on the client. Empty: the system's authorities."
+  type        = string
+  default     = ""
+}
+
+variable "consul_cert_file" {
+  description = "The certificate that the service shows to Consul, where Consul asks for one."
+  type        = string
+  default     = ""
+}
+
+variable "consul_key_file" {
+  description = "That certificate's key."
+  type        = string
+  default     = ""
+}
+
+variable "consul_tls_server_name" {
+  description = "The name in Consul's certificate if it is not that of the address, \"server.dc1.consul\"."
+  type        = string
+  default     = ""
+}
+
+variable "revision" {
+  description = "Any text. Changing it replaces the replicas one by one, to have them read their secrets again."
+  type        = string
+  default     = ""
 }
 
 variable "args" {
@@ -151,10 +298,54 @@ variable "memory_mb" {
   default     = 256
 }
 
+locals {
+  # By these names the replicas are found; they begin with the prefix, so that two installations do not meet.
+  service_name = "${replace(var.consul_prefix, "/", "-")}-service"
+  link_name    = "${replace(var.consul_prefix, "/", "-")}-link"
+
+  template_files = flatten([for name, files in var.templates : [for file in files : { template = name, file = file }]])
+
+  # Where each secret is, as the task sees it.
+  secrets = {
+    cluster_secret = var.secrets_variable == "" ? var.cluster_secret_file : "$${NOMAD_SECRETS_DIR}/cluster_secret"
+    link_secret    = var.secrets_variable == "" ? var.link_secret_file : "$${NOMAD_SECRETS_DIR}/link_secret"
+    api_token      = var.secrets_variable == "" ? var.token_file : "$${NOMAD_SECRETS_DIR}/api_token"
+  }
+
+  args = concat(
+    [
+      "service",
+      "--api", "$${NOMAD_ADDR_api}",
+      "--internal", "$${NOMAD_ADDR_internal}",
+      "--templates", length(var.templates) == 0 ? var.templates_dir : "$${NOMAD_TASK_DIR}/templates",
+      "--session-url", var.session_url,
+      "--cluster-secret-file", local.secrets.cluster_secret,
+      "--link-secret-file", local.secrets.link_secret,
+      "--token-file", local.secrets.api_token,
+      "--prefix", var.consul_prefix,
+    ],
+    flatten([for origin in var.allowed_origins : ["--allow-origin", origin]]),
+    flatten([for host in var.allowed_hosts : ["--allow-host", host]]),
+    flatten([for name in var.session_namespaces : ["--nomad-namespace", name]]),
+    flatten([for setting in var.template_vars : ["--template-var", setting]]),
+    var.args,
+  )
+}
+
 job "bivouac-service" {
   datacenters = var.datacenters
   namespace   = var.namespace
+  node_pool   = var.node_pool
   type        = "service"
+
+  meta {
+    revision = var.revision
+  }
+
+  # What people read at the top of the job's page.
+  ui {
+    description = "Bivouac's control plane: its API, and the decisions about sessions. Stopping or updating it cuts no session. `bivouac doctor` says whether everything that it stands on is well."
+  }
 
   # Above the default of 50: when room is short, spawning and ending sessions must go on.
   priority = 80
@@ -197,13 +388,25 @@ job "bivouac-service" {
       health_check     = "checks"
       min_healthy_time = "3s"
       healthy_deadline = "1m"
-      auto_revert      = true
+
+      # Whoever waits for the deployment is told soon: it stops soon or never.
+      progress_deadline = "2m"
+      auto_revert       = true
     }
 
     service {
-      name = "bivouac-service"
+      name = local.service_name
       port = "api"
       tags = ["bivouac"]
+
+      # Nomad registers with this identity: its own token need not be able to write any service.
+      dynamic "identity" {
+        for_each = var.consul_identity ? [var.consul_audience] : []
+        content {
+          aud = [identity.value]
+          ttl = "1h"
+        }
+      }
 
       check {
         name     = "ready to spawn sessions"
@@ -215,9 +418,17 @@ job "bivouac-service" {
     }
 
     service {
-      name = "bivouac-link"
+      name = local.link_name
       port = "internal"
       tags = ["bivouac"]
+
+      dynamic "identity" {
+        for_each = var.consul_identity ? [var.consul_audience] : []
+        content {
+          aud = [identity.value]
+          ttl = "1h"
+        }
+      }
 
       # Proxies connect as soon as it is registered, and try again by themselves: waiting for a first check to pass would
       # only keep them waiting.
@@ -232,33 +443,88 @@ job "bivouac-service" {
     }
 
     task "service" {
-      driver = "raw_exec"
+      driver = var.driver
+      user   = var.user
 
-      config {
-        command = var.binary_path
-        args = concat(
-          [
-            "service",
-            "--api", "$${NOMAD_ADDR_api}",
-            "--internal", "$${NOMAD_ADDR_internal}",
-            "--templates", var.templates_dir,
-            "--session-url", var.session_url,
-            "--cluster-secret-file", var.cluster_secret_file,
-            "--link-secret-file", var.link_secret_file,
-            "--token-file", var.token_file,
-            "--prefix", var.consul_prefix,
-          ],
-          flatten([for origin in var.allowed_origins : ["--allow-origin", origin]]),
-          flatten([for host in var.allowed_hosts : ["--allow-host", host]]),
-          flatten([for setting in var.template_vars : ["--template-var", setting]]),
-          var.args,
-        )
+      dynamic "config" {
+        for_each = var.driver == "docker" ? [] : [var.binary_path]
+        content {
+          command = config.value
+          args    = local.args
+        }
+      }
+
+      dynamic "config" {
+        for_each = var.driver == "docker" ? [var.image] : []
+        content {
+          image = config.value
+          args  = local.args
+
+          # It binds the addresses that Nomad assigned, and calls the agents of its own node.
+          network_mode = "host"
+          volumes      = var.docker_volumes
+        }
+      }
+
+      # Nomad's API is called in the name of this job: nothing to hand out, and it ends with the allocation.
+      identity {
+        env  = false
+        file = var.nomad_identity
+      }
+
+      # With this Nomad logs in to Consul for the task, and hands it the token as CONSUL_HTTP_TOKEN. The token ends with
+      # the allocation.
+      dynamic "identity" {
+        for_each = var.consul_identity ? [var.consul_audience] : []
+        content {
+          name = "consul_default"
+          aud  = [identity.value]
+          ttl  = "1h"
+        }
+      }
+
+      dynamic "consul" {
+        for_each = var.consul_identity ? [true] : []
+        content {}
+      }
+
+      # In memory, and for the task's user only. A change is read at the next start: see `revision`.
+      dynamic "template" {
+        for_each = var.secrets_variable == "" ? [] : keys(local.secrets)
+        content {
+          data        = "{{ with nomadVar \"${var.secrets_variable}\" }}{{ .${template.value} }}{{ end }}"
+          destination = "$${NOMAD_SECRETS_DIR}/${template.value}"
+          perms       = "0400"
+          uid         = var.secrets_uid < 0 ? null : var.secrets_uid
+          change_mode = "noop"
+        }
+      }
+
+      # The service looks at its templates every two seconds, so there is nothing to do when one changes.
+      dynamic "template" {
+        for_each = local.template_files
+        content {
+          data        = "{{ with nomadVar \"${var.templates_path}/${template.value.template}\" }}{{ index . \"${template.value.file}\" }}{{ end }}"
+          destination = "$${NOMAD_TASK_DIR}/templates/${template.value.template}/${template.value.file}"
+          change_mode = "noop"
+        }
       }
 
       env {
-        NOMAD_ADDR       = var.nomad_address
-        CONSUL_HTTP_ADDR = var.consul_address
-        BIVOUAC_LOG      = var.log_level
+        NOMAD_ADDR            = var.nomad_address
+        NOMAD_TOKEN_FILE      = var.nomad_identity ? "$${NOMAD_SECRETS_DIR}/nomad_token" : ""
+        NOMAD_CACERT          = var.nomad_ca_file
+        NOMAD_CLIENT_CERT     = var.nomad_cert_file
+        NOMAD_CLIENT_KEY      = var.nomad_key_file
+        NOMAD_TLS_SERVER_NAME = var.nomad_tls_server_name
+
+        CONSUL_HTTP_ADDR       = var.consul_address
+        CONSUL_CACERT          = var.consul_ca_file
+        CONSUL_CLIENT_CERT     = var.consul_cert_file
+        CONSUL_CLIENT_KEY      = var.consul_key_file
+        CONSUL_TLS_SERVER_NAME = var.consul_tls_server_name
+
+        BIVOUAC_LOG = var.log_level
       }
 
       # raw_exec's default is SIGINT, which is for people at a terminal.

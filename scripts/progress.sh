@@ -26,7 +26,9 @@ with_progress() {
   local next=$((SECONDS + 15))
   while kill -0 "$pid" 2>/dev/null; do
     if ((SECONDS >= next)); then
-      say "$what: $((SECONDS - started)) s, still at it ($(tail -n 1 "$log" | tr -d '\r' | cut -c1-80))"
+      local last
+      last=$(tail -n 1 "$log" | tr -d "\r" | cut -c1-80)
+      say "$what: $((SECONDS - started)) s, still at it${last:+ ($last)}"
       next=$((SECONDS + 15))
     fi
     sleep 0.2
