@@ -1,13 +1,14 @@
 //! Bad input to the API: one clear error with a code each, and nothing half-made stays behind.
 
 use bivouac_tests::World;
-use bivouac_tests::world::{Answer, GUEST, PROBED};
+use bivouac_tests::world::{Answer, GUEST, PROBED, Raw};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 everywhere!(
     spawns_that_are_refused,
     bodies_that_are_no_request,
+    a_body_that_does_not_arrive,
     callers_that_are_not_let_in,
     a_key_belongs_to_its_template,
     things_that_do_not_exist,
@@ -117,6 +118,20 @@ async fn bodies_that_are_no_request(world: World) {
     is_empty(&world).await;
     let answer = send(body, "application/json; charset=utf-8").await;
     assert_eq!(answer.status, 201, "{answer:?}");
+}
+
+async fn a_body_that_does_not_arrive(world: World) {
+    let url: url::Url = world.api_url().parse().unwrap();
+    let head = format!(
+        "POST /v1/spawn HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+         content-length: 1000\r\n\r\n{{\"template\": \"gu",
+        url.authority(),
+        world.token()
+    );
+    let answer = Raw::send(url.port().unwrap(), head).await;
+    assert_eq!((answer.status, answer.has_code("request_timeout")), (408, true), "{answer:?}");
+    assert!(answer.closed, "what comes later is not the next request: {answer:?}");
+    is_empty(&world).await;
 }
 
 async fn callers_that_are_not_let_in(world: World) {

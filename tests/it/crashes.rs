@@ -91,6 +91,16 @@ fn between_commit_and_delete() {
     });
 }
 
+/// The replica that comes back is found at once, however many in the catalogue never will.
+#[test]
+fn between_commit_and_delete_with_many_dead_replicas_in_the_catalogue() {
+    World::cluster().failpoints("committed=abort").run(async |world| {
+        world.register_dead_replicas(200).await;
+        let session = dies_while_stopping(world).await;
+        assert_eq!(session.starts().len(), 2, "what was committed was finished, and the request woke it");
+    });
+}
+
 #[test]
 fn between_delete_and_the_end() {
     World::cluster().failpoints("deleted=abort").run(async |world| {

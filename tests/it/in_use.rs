@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use bivouac_tests::world::{GUEST, WAKING};
-use bivouac_tests::{World, always, elapse};
+use bivouac_tests::{World, always, elapse, eventually};
 use futures::StreamExt;
 use futures::future::join_all;
 use reqwest::Method;
 
 everywhere!(
     a_websocket_open_beyond_the_timeout,
+    the_status_counts_what_is_open,
     a_stream_beyond_the_timeout,
     a_request_in_flight_at_the_timeout,
     an_upload_beyond_the_timeout,
@@ -36,6 +37,28 @@ async fn a_websocket_open_beyond_the_timeout(world: World) {
     socket.close().await;
     session.ended("idle").await;
     assert!(closed.elapsed() >= Duration::from_secs(1), "ended {:?} after the close", closed.elapsed());
+}
+
+async fn the_status_counts_what_is_open(world: World) {
+    let session = world.spawn(GUEST).idle_timeout("1s").await;
+    let counts = async |wanted: u64| {
+        eventually(format!("the status says {wanted}"), Duration::from_secs(10), async || {
+            let view = session.try_view().await?;
+            let proxies = view["alive"]["proxies"].as_array().cloned().unwrap_or_default();
+            let open: u64 = proxies.iter().filter_map(|proxy| proxy["open"].as_u64()).sum();
+            if open == wanted { Ok(()) } else { Err(view["alive"].to_string()) }
+        })
+        .await;
+    };
+    let mut sockets = vec![session.websocket().await, session.websocket().await, session.websocket().await];
+    counts(3).await;
+    sockets.pop().unwrap().close().await;
+    counts(2).await;
+    for socket in sockets {
+        socket.close().await;
+    }
+    counts(0).await;
+    session.ended("idle").await;
 }
 
 async fn a_stream_beyond_the_timeout(world: World) {

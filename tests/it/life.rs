@@ -18,7 +18,7 @@ everywhere!(
     the_backend_is_told_who_it_is,
 );
 
-async fn spawn_use_idle_end(world: World) {
+pub(crate) async fn spawn_use_idle_end(world: World) {
     let session = world.spawn(GUEST).key("doc-1").idle_timeout("2s").await;
     assert!(session.spawned());
     assert_eq!(session.generation(), 1);
@@ -88,7 +88,7 @@ async fn a_join_counts_as_a_use(world: World) {
     session.ended("idle").await;
 }
 
-async fn stop_while_in_use(world: World) {
+pub(crate) async fn stop_while_in_use(world: World) {
     let session = world.spawn(GUEST).await;
     session.ready().await;
     let slow = tokio::spawn({
@@ -128,8 +128,8 @@ async fn deleting_twice_is_deleting_once(world: World) {
     world.nothing_runs().await;
 }
 
-async fn a_lifetime_ends_what_is_in_use(world: World) {
-    let session = world.spawn(GUEST).field("max_lifetime", "3s").await;
+pub(crate) async fn a_lifetime_ends_what_is_in_use(world: World) {
+    let session = world.spawn(GUEST).field("max_lifetime", "8s").await;
     let mut socket = session.websocket().await;
     assert_eq!(socket.closed().await, (1001, "lifetime".to_owned()));
     session.ended("lifetime").await;

@@ -24,7 +24,7 @@ async fn a_request_right_after_the_spawn_is_held_and_served(world: World) {
     session.ready().await;
 }
 
-async fn many_requests_wait_for_a_slow_start(world: World) {
+pub(crate) async fn many_requests_wait_for_a_slow_start(world: World) {
     let session = world.spawn(GUEST).env("GUEST_START_MS", "2000").await;
     let started = Instant::now();
     let answers = join_all((0..50).map(|n| {
@@ -90,7 +90,7 @@ async fn a_backend_that_never_listens(world: World) {
     again.serves("/").await;
 }
 
-async fn a_backend_that_exits_at_once(world: World) {
+pub(crate) async fn a_backend_that_exits_at_once(world: World) {
     let answer = world.spawn(GUEST).key("dead").env("GUEST_MODE", "dead").wait_ready().send().await.unwrap();
     answer.is_problem(502, "start_failed");
     let session = world.spawn(GUEST).env("GUEST_MODE", "dead").await;

@@ -4,8 +4,12 @@
 //! again. Nothing of them is left behind, however this process ends: neither agents nor their tasks nor their files.
 
 mod agent;
+mod authority;
 mod binaries;
 mod consul;
+pub(crate) mod docker;
+mod keys;
+mod locks;
 mod nomad;
 mod ports;
 mod site;
@@ -22,6 +26,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 pub use agent::Agent;
+pub use authority::{Authority, Certified, Validity, replace};
+use docker::Docker;
+pub use locks::{Granted, Locks, OTHERS, Reply, SESSIONS, rules};
 use ports::Ports as Held;
 use site::Site;
 use sweeper::Sweeper;
@@ -51,6 +58,10 @@ pub struct AgentsConfig {
     /// How often clients report, and how long they may be late: a silent client counts as away after about twice this.
     /// Nomad's default is 10 s; short ones make a busy machine look like a broken one.
     pub heartbeat: Duration,
+    /// Whether every call needs a token and a certificate: see [`Locks`].
+    pub locked: bool,
+    /// Whether clients run the docker driver, on an engine that is started for them: see [`docker`].
+    pub docker: bool,
     /// Folders in which tasks find their commands, before those of PATH.
     pub path: Vec<PathBuf>,
 }
@@ -62,6 +73,8 @@ impl Default for AgentsConfig {
             data_dir: None,
             ports: Ports::Free,
             heartbeat: Duration::from_secs(10),
+            locked: false,
+            docker: false,
             path: Vec::new(),
         }
     }
@@ -112,6 +125,9 @@ pub struct Agents {
     ports: Held,
     standard_ports: bool,
     dir: PathBuf,
+    locks: Option<Locks>,
+    /// Ends with the agents.
+    _docker: Option<Docker>,
     http: reqwest::Client,
 }
 
@@ -124,7 +140,11 @@ impl Agents {
         let (dir, files) = site::folder(config.data_dir.as_deref())?;
         let sweeper = Sweeper::start(&dir, files)?;
         let (nomad, consul) = (binaries::NOMAD.find()?, binaries::CONSUL.find()?);
+        let locks = config.locked.then(|| Locks::new(&dir)).transpose()?;
+        let docker = if config.docker { Some(Docker::start(&dir).await?) } else { None };
         let site = Site {
+            locks: locks.as_ref(),
+            docker: docker.as_ref(),
             dir: &dir,
             nomad: &nomad,
             consul: &consul,
@@ -147,8 +167,18 @@ impl Agents {
         // Short: an agent without a leader keeps a question waiting for seconds after it has got one.
         let http = crate::http_client(Duration::from_secs(2));
         let standard_ports = config.ports == Ports::Standard;
-        let mut agents =
-            Self { nomad, consul, clients, sweeper, ports, standard_ports, dir: dir.clone(), http };
+        let mut agents = Self {
+            nomad,
+            consul,
+            clients,
+            sweeper,
+            ports,
+            standard_ports,
+            dir: dir.clone(),
+            locks,
+            _docker: docker,
+            http,
+        };
         if let Err(error) = agents.bring_up().await {
             agents.sweeper.keep_files();
             return Err(error.context(format!("the cluster in {} does not start", dir.display())));
@@ -158,14 +188,21 @@ impl Agents {
 
     async fn bring_up(&self) -> Result<()> {
         self.consul.start()?;
+        if let Some(locks) = &self.locks {
+            self.until("Consul leads", START_LIMIT, async || self.consul_ready().await).await?;
+            locks.admit_agents(&self.consul.url()).await?;
+        }
         self.nomad.start()?;
         for client in &self.clients {
             client.consul.start()?;
         }
         // A client that finds no Consul, or is refused by the server, tries again a quarter of a minute later.
         self.until("Consul is ready", START_LIMIT, async || self.consul_ready().await).await?;
-        let server = async || nomad::server_ready(&self.http, &self.nomad).await;
+        let server = async || nomad::server_ready(&self.http(), &self.nomad).await;
         self.until("Nomad takes clients", START_LIMIT, server).await?;
+        if let Some(locks) = &self.locks {
+            locks.open_nomad(&self.nomad.url(), &self.consul.url()).await?;
+        }
         for client in &self.clients {
             client.nomad.start()?;
         }
@@ -186,7 +223,7 @@ impl Agents {
         let agents = self.clients.iter().map(|client| &client.consul).chain([&self.consul]);
         let wanted = agents.filter(|agent| agent.is_wanted()).collect::<Vec<_>>();
         for agent in &wanted {
-            consul::ready(&self.http, agent, wanted.len()).await?;
+            consul::ready(&self.http(), agent, wanted.len()).await?;
         }
         Ok(())
     }
@@ -195,9 +232,9 @@ impl Agents {
         if !self.nomad.is_wanted() {
             return Ok(());
         }
-        nomad::server_ready(&self.http, &self.nomad).await?;
+        nomad::server_ready(&self.http(), &self.nomad).await?;
         let wanted = self.clients.iter().map(|client| &client.nomad).filter(|agent| agent.is_wanted());
-        nomad::clients_ready(&self.http, &self.nomad, &wanted.collect::<Vec<_>>()).await
+        nomad::clients_ready(&self.http(), &self.nomad, &wanted.collect::<Vec<_>>()).await
     }
 
     /// The Nomad server's HTTP address.
@@ -222,6 +259,17 @@ impl Agents {
     #[must_use]
     pub fn consul(&self) -> &Agent {
         &self.consul
+    }
+
+    /// What opens it, if it is locked.
+    #[must_use]
+    pub fn locks(&self) -> Option<&Locks> {
+        self.locks.as_ref()
+    }
+
+    /// A client with every right.
+    fn http(&self) -> reqwest::Client {
+        self.locks.as_ref().map_or_else(|| self.http.clone(), Locks::http)
     }
 
     /// The clients.

@@ -81,7 +81,14 @@ impl Browser {
         // Tabs of one window hide each other, and what is hidden is not painted.
         let target = whole.call("Target.createTarget", json!({ "url": url, "newWindow": true })).await;
         let id = target["targetId"].as_str().expect("a target");
-        Page::connect(&format!("ws://127.0.0.1:{}/devtools/page/{id}", self.port)).await
+        let mut page = Page::connect(&format!("ws://127.0.0.1:{}/devtools/page/{id}", self.port)).await;
+        // It begins empty, and may be given to another process on its way to the address.
+        eventually(format!("{url} is opened"), SOON, async || {
+            let answer = page.try_call("Runtime.evaluate", json!({ "expression": "location.href" })).await?;
+            if answer["result"]["value"] == "about:blank" { Err("nothing yet".to_owned()) } else { Ok(()) }
+        })
+        .await;
+        page
     }
 }
 
@@ -167,6 +174,10 @@ impl Page {
     }
 
     async fn call(&mut self, method: &str, params: Value) -> Value {
+        self.try_call(method, params).await.unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    async fn try_call(&mut self, method: &str, params: Value) -> Result<Value, String> {
         self.next += 1;
         let request = json!({ "id": self.next, "method": method, "params": params });
         self.socket.send(Message::text(request.to_string())).await.expect("a command goes out");
@@ -175,8 +186,8 @@ impl Page {
             let Message::Text(text) = next.expect("a message").expect("a whole message") else { continue };
             let message: Value = serde_json::from_str(&text).expect("JSON");
             if message["id"] == self.next {
-                assert!(message["error"].is_null(), "{method}: {message}");
-                return message["result"].clone();
+                let error = &message["error"];
+                return if error.is_null() { Ok(message["result"].clone()) } else { Err(error.to_string()) };
             }
         }
     }

@@ -6,6 +6,7 @@
 //! is unknown).
 
 mod pipe;
+mod wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +16,8 @@ use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+pub use wire::Wire;
 
 /// How connections fare in general.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +59,8 @@ enum Progress {
 #[derive(Debug)]
 struct Shared {
     target: SocketAddr,
+    /// Where both ends speak TLS.
+    wire: Option<Wire>,
     mode: watch::Sender<Mode>,
     /// Cancelled to cut everything that is open now; replaced by a fresh one.
     open: Mutex<CancellationToken>,
@@ -82,10 +87,19 @@ impl FaultProxy {
     /// # Panics
     /// When no port can be bound.
     pub async fn in_front_of(target: SocketAddr) -> Self {
+        Self::on_a_wire(target, None).await
+    }
+
+    /// The same, with TLS towards both ends if there is a wire for it.
+    ///
+    /// # Panics
+    /// When no port can be bound.
+    pub async fn on_a_wire(target: SocketAddr, wire: Option<Wire>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port for the fault proxy");
         let address = listener.local_addr().expect("its address");
         let shared = Arc::new(Shared {
             target,
+            wire,
             mode: watch::Sender::new(Mode::Pass),
             open: Mutex::default(),
             rules: Mutex::default(),
@@ -243,12 +257,35 @@ async fn serve(client: TcpStream, shared: &Shared) {
     match TcpStream::connect(shared.target).await {
         Ok(server) => {
             let _ = server.set_nodelay(true);
-            pipe::both(client, server, shared).await;
+            drop(pass(client, server, shared).await);
         }
         Err(_) => {
             let _ = client.set_zero_linger();
         }
     }
+}
+
+/// Passes one connection. A fault looks as abrupt as a broken network: a reset, and not TLS's farewell.
+async fn pass(client: TcpStream, server: TcpStream, shared: &Shared) -> std::io::Result<()> {
+    match &shared.wire {
+        None => {
+            let (mut client, mut server) = (client, server);
+            if pipe::both(&mut client, &mut server, shared).await {
+                client.set_zero_linger()?;
+            }
+        }
+        Some(_) if *shared.mode.borrow() == Mode::Blackhole => {
+            let mut mode = shared.mode.subscribe();
+            let _ = mode.wait_for(|mode| *mode != Mode::Blackhole).await;
+        }
+        Some(wire) => {
+            let (mut client, mut server) = tokio::try_join!(wire.accept(client), wire.connect(server))?;
+            if pipe::both(&mut client, &mut server, shared).await {
+                client.get_ref().0.set_zero_linger()?;
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 //!
 //! How it behaves is set by environment variables: `GUEST_MODE` is `serve` (default), `mute` (never listens), `dead`
 //! (exits at once with code 3) or `dying` (serves for `GUEST_MS`, then exits with code 4); `GUEST_START_MS` delays the
-//! moment when it listens. With `GUEST_DIARY` it leaves a line per start in that folder, so that a scenario can tell
-//! how often a session really ran. With `GUEST_OWNER` it ends once that process is gone: a test run that was killed
-//! leaves nothing behind.
+//! moment when it listens, and `GUEST_BACKLOG` bounds how many connections wait for it to accept them.
+//! `GUEST_SAYS` is printed to standard error first.
+//! With `GUEST_DIARY` it leaves a line per start in that folder, so that a scenario can tell how often a session really
+//! ran. With `GUEST_OWNER` it ends once that process is gone: a test run that was killed leaves nothing behind.
 
 mod diary;
 mod routes;
@@ -25,6 +26,7 @@ struct Settings {
     mode: String,
     later: Duration,
     start_delay: Duration,
+    backlog: u32,
     address: SocketAddr,
 }
 
@@ -35,6 +37,7 @@ impl Settings {
             mode: std::env::var("GUEST_MODE").unwrap_or_else(|_| "serve".to_owned()),
             later: Duration::from_millis(number("GUEST_MS").unwrap_or(1000)),
             start_delay: Duration::from_millis(number("GUEST_START_MS").unwrap_or(0)),
+            backlog: number("GUEST_BACKLOG").and_then(|backlog| u32::try_from(backlog).ok()).unwrap_or(1024),
             address: SocketAddr::new(
                 // Nomad may give one host port of a machine to two allocations, on an address each.
                 std::env::var("NOMAD_IP_http")
@@ -54,6 +57,9 @@ impl Settings {
 pub async fn run() -> ExitCode {
     diary::write();
     std::thread::spawn(end_with_the_owner);
+    if let Ok(words) = std::env::var("GUEST_SAYS") {
+        eprintln!("{words}");
+    }
     let settings = Settings::from_env();
     match settings.mode.as_str() {
         "dead" => return ExitCode::from(DEAD),
@@ -61,7 +67,7 @@ pub async fn run() -> ExitCode {
         _ => {}
     }
     crate::elapse(settings.start_delay).await;
-    let listener = tokio::net::TcpListener::bind(settings.address).await.expect("the port that PORT names");
+    let listener = listen(settings.address, settings.backlog).expect("the port that PORT names");
     let serving = axum::serve(listener, routes::router());
     if settings.mode == "dying" {
         let _ = tokio::time::timeout(settings.later, async { serving.await }).await;
@@ -73,6 +79,14 @@ pub async fn run() -> ExitCode {
         _ = async { serving.await } => ExitCode::FAILURE,
         _ = terminate.recv() => ExitCode::SUCCESS,
     }
+}
+
+fn listen(address: SocketAddr, backlog: u32) -> std::io::Result<tokio::net::TcpListener> {
+    let socket =
+        if address.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(backlog)
 }
 
 fn end_with_the_owner() {

@@ -24,6 +24,7 @@ pub(super) struct Launch {
 #[derive(Debug)]
 pub struct Agent {
     name: String,
+    scheme: &'static str,
     http: SocketAddr,
     log: PathBuf,
     launch: Launch,
@@ -32,8 +33,14 @@ pub struct Agent {
 
 impl Agent {
     /// An agent that is not started yet.
-    pub(super) fn new(name: &str, http: SocketAddr, log: PathBuf, launch: Launch) -> Self {
-        Self { name: name.to_owned(), http, log, launch, child: Mutex::new(None) }
+    pub(super) fn new(
+        name: &str,
+        scheme: &'static str,
+        http: SocketAddr,
+        log: PathBuf,
+        launch: Launch,
+    ) -> Self {
+        Self { name: name.to_owned(), scheme, http, log, launch, child: Mutex::new(None) }
     }
 
     /// Its name, which is also its node's name.
@@ -51,7 +58,7 @@ impl Agent {
     /// Its HTTP API, "http://127.0.0.1:4646".
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.http)
+        format!("{}://{}", self.scheme, self.http)
     }
 
     /// The file with its output.
@@ -130,6 +137,14 @@ impl Agent {
     /// If it does not run.
     pub fn thaw(&self) -> Result<()> {
         self.signal(Signal::CONT)
+    }
+
+    /// SIGHUP: it reads its certificates again.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn reload(&self) -> Result<()> {
+        self.signal(Signal::HUP)
     }
 
     /// Kills it and starts it again at once.

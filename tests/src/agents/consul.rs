@@ -27,6 +27,9 @@ pub(super) fn server(site: &Site<'_>, ports: &mut Ports) -> Result<(Agent, Serve
     config["ui_config"] = json!({ "enabled": true });
     // As eager as a cluster of one can be.
     config["performance"] = json!({ "raft_multiplier": 1 });
+    if let Some(locks) = site.locks {
+        locks.of_consul("consul-server", &mut config, http, true)?;
+    }
     let agent = agent(site, "consul-server", http, &config)?;
     Ok((agent, Server { serf }))
 }
@@ -38,6 +41,9 @@ pub(super) fn client(site: &Site<'_>, ports: &mut Ports, name: &str, server: Ser
     config["retry_join"] = json!([format!("127.0.0.1:{}", server.serf)]);
     // The default is 30 s, and the first try usually comes before the server listens.
     config["retry_interval"] = json!("1s");
+    if let Some(locks) = site.locks {
+        locks.of_consul(name, &mut config, http, false)?;
+    }
     agent(site, name, http, &config)
 }
 

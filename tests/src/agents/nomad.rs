@@ -35,6 +35,9 @@ pub(super) fn server(site: &Site<'_>, ports: &mut Ports, consul: &Agent) -> Resu
         "min_heartbeat_ttl": heartbeat,
         "heartbeat_grace": heartbeat
     });
+    if let Some(locks) = site.locks {
+        locks.of_nomad("nomad-server", &mut config, true)?;
+    }
     let agent = agent(site, "nomad-server", http, &config, Vec::new())?;
     Ok((agent, Server { rpc }))
 }
@@ -76,6 +79,13 @@ pub(super) fn client(
         // 30 s by default, which would cut a proxy's drain short.
         "max_kill_timeout": "10m"
     });
+    if let Some(docker) = site.docker {
+        config["plugin"]["docker"] = docker.plugin();
+        config["client"]["options"]["driver.allowlist"] = "raw_exec,mock_driver,docker".into();
+    }
+    if let Some(locks) = site.locks {
+        locks.of_nomad(name, &mut config, false)?;
+    }
     agent(site, name, http, &config, site.task_environment())
 }
 
@@ -133,6 +143,8 @@ pub(super) async fn clients_ready(http: &reqwest::Client, server: &Agent, client
         let node = found.iter().find(|node| node["Name"] == name && node["Status"] == "ready");
         let node = node.with_context(|| format!("node {name} is not ready"))?;
         ensure!(node["Drivers"]["raw_exec"]["Healthy"] == true, "the driver of {name} is not ready");
+        let docker = &node["Drivers"]["docker"];
+        ensure!(docker.is_null() || docker["Healthy"] == true, "the docker driver of {name} is not ready");
         // A group with a Consul service is only placed where Consul was seen.
         let id = node["ID"].as_str().unwrap_or_default();
         let node = get(http, server, &format!("/v1/node/{id}")).await?;

@@ -12,11 +12,12 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, soc
 /// chance.
 const FREE: RangeInclusive<u16> = 10_000..=19_999;
 
-/// Nomad's usual range of dynamic ports, which a proxy's default configuration accepts.
-const DYNAMIC: RangeInclusive<u16> = 20_000..=31_999;
+/// Of Nomad's usual range of dynamic ports, which a proxy's default configuration accepts, the part from which the
+/// embedded mode takes none for its children: Nomad does not look whether a port is free before it hands it out.
+const DYNAMIC: RangeInclusive<u16> = 20_000..=27_999;
 
 /// How many dynamic ports a client gets.
-const BLOCK: u16 = 500;
+const BLOCK: u16 = 320;
 
 /// The ports of one group of agents.
 #[derive(Debug, Default)]

@@ -9,6 +9,8 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::agent::{Agent, Launch};
+use super::docker::Docker;
+use super::locks::Locks;
 use super::sweeper::{Files, MARK, mark};
 
 /// A server's usual ports.
@@ -43,6 +45,10 @@ pub(super) struct Site<'a> {
     pub(super) standard_ports: bool,
     pub(super) heartbeat: Duration,
     pub(super) path: &'a [PathBuf],
+    /// TLS and ACLs, if it is locked.
+    pub(super) locks: Option<&'a Locks>,
+    /// The engine of the docker driver, if there is to be one.
+    pub(super) docker: Option<&'a Docker>,
 }
 
 impl Site<'_> {
@@ -67,7 +73,9 @@ impl Site<'_> {
             environment.push(("TMPDIR".into(), temporary.into_os_string()));
         }
         let log = self.dir.join(format!("{name}.log"));
-        Agent::new(name, http, log, Launch { program: program.to_owned(), arguments, environment })
+        let scheme = if self.locks.is_some() { "https" } else { "http" };
+        let launch = Launch { program: program.to_owned(), arguments, environment };
+        Agent::new(name, scheme, http, log, launch)
     }
 
     /// What tasks inherit from a Nomad client.

@@ -22,6 +22,15 @@ while pids=$(marked) && [ -n "$pids" ] && [ $rounds -gt 0 ]; do
   sleep 0.05
 done
 
+# What runs in a container has an environment of its own, but a control group that is named after the container.
+for container in "$dir"/docker/data/containers/*; do
+  for group in /sys/fs/cgroup/*/docker/"${container##*/}" /sys/fs/cgroup/docker/"${container##*/}"; do
+    [ ! -d "$group" ] || kill -KILL $(cat "$group/cgroup.procs") 2>/dev/null
+    # It is gone a moment later.
+    [ ! -d "$group" ] || rmdir "$group" 2>/dev/null || { sleep 0.2 && rmdir "$group" 2>/dev/null; }
+  done
+done
+
 # Nomad mounts a folder for secrets into each task's.
 while read -r _ point _; do
   case $point in "$dir"/*) echo "$point" ;; esac

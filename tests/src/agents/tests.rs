@@ -35,12 +35,12 @@ async fn register_sleepers(agents: &Agents) {
     let job =
         json!({ "Job": { "ID": "sleeper", "Name": "sleeper", "Type": "service", "TaskGroups": [group] } });
     let url = format!("{}/v1/jobs", agents.nomad().url());
-    agents.http.post(url).json(&job).send().await.unwrap().error_for_status().unwrap();
+    agents.http().post(url).json(&job).send().await.unwrap().error_for_status().unwrap();
 }
 
 async fn sleeping(agents: &Agents, wanted: usize) -> Result<()> {
     let url = format!("{}/v1/health/service/sleeper", agents.consul().url());
-    let services: Value = agents.http.get(url).send().await?.json().await?;
+    let services: Value = agents.http().get(url).send().await?.json().await?;
     let found = services.as_array().map_or(0, Vec::len);
     anyhow::ensure!(found == wanted, "{found} of {wanted} in Consul");
     Ok(())
@@ -100,4 +100,26 @@ async fn an_agent_that_does_not_start_is_shown_with_its_output() {
     let error = format!("{:#}", Agents::start(config).await.err().unwrap());
     assert!(error.contains("nomad-server has ended"), "{error}");
     assert!(error.contains("not a directory"), "{error}");
+}
+
+#[tokio::test]
+async fn a_locked_cluster_runs_jobs_that_log_in_to_consul() {
+    let started = Instant::now();
+    let config = AgentsConfig { nomad_clients: 1, locked: true, ..AgentsConfig::default() };
+    let agents = Agents::start(config).await.unwrap();
+    println!("started in {:?}", started.elapsed());
+    let locks = agents.locks().unwrap();
+    for agent in [agents.nomad(), agents.consul()] {
+        let path = if agent.name() == "nomad-server" { "/v1/jobs" } else { "/v1/agent/self" };
+        let reply = locks.call_as(None, reqwest::Method::GET, &format!("{}{path}", agent.url()), None).await;
+        assert_eq!(reply.unwrap().status, 403, "{}", agent.name());
+        assert!(
+            agents.http.get(format!("{}{path}", agent.url())).send().await.is_err(),
+            "without certificate"
+        );
+    }
+    register_sleepers(&agents).await;
+    let limit = Duration::from_secs(20);
+    agents.until("it runs", limit, async || sleeping(&agents, 1).await).await.unwrap();
+    println!("gone after {:?}", started.elapsed());
 }

@@ -5,28 +5,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::{Action, Mode, Progress, Rule, Shared};
 
-/// Passes bytes both ways until either end closes, or a fault ends the connection.
-pub(super) async fn both(mut client: TcpStream, mut server: TcpStream, shared: &Shared) {
+/// Passes bytes both ways until either end closes, or a fault ends the connection; whether it was a fault.
+pub(super) async fn both(
+    client: impl AsyncRead + AsyncWrite + Unpin,
+    server: impl AsyncRead + AsyncWrite + Unpin,
+    shared: &Shared,
+) -> bool {
     let doomed: Mutex<Option<Arc<Rule>>> = Mutex::default();
     let cut = AtomicBool::new(false);
-    {
-        let (client_in, client_out) = client.split();
-        let (server_in, server_out) = server.split();
-        let requests = requests(client_in, server_out, shared, &doomed, &cut);
-        let answers = answers(server_in, client_out, shared, &doomed, &cut);
-        tokio::pin!(requests, answers);
-        tokio::select! {
-            () = &mut requests => if !cut.load(Ordering::SeqCst) { answers.await },
-            () = &mut answers => if !cut.load(Ordering::SeqCst) { requests.await },
-        }
+    let (client_in, client_out) = tokio::io::split(client);
+    let (server_in, server_out) = tokio::io::split(server);
+    let requests = requests(client_in, server_out, shared, &doomed, &cut);
+    let answers = answers(server_in, client_out, shared, &doomed, &cut);
+    tokio::pin!(requests, answers);
+    tokio::select! {
+        () = &mut requests => if !cut.load(Ordering::SeqCst) { answers.await },
+        () = &mut answers => if !cut.load(Ordering::SeqCst) { requests.await },
     }
-    if cut.load(Ordering::SeqCst) {
-        let _ = client.set_zero_linger();
-    }
+    cut.load(Ordering::SeqCst)
 }
 
 async fn requests(
@@ -92,7 +91,7 @@ async fn pass(chunk: &[u8], to: &mut (impl AsyncWrite + Unpin), shared: &Shared)
         Mode::Delay(by) => crate::elapse(by).await,
         Mode::Pass | Mode::Refuse => {}
     }
-    to.write_all(chunk).await.is_ok()
+    to.write_all(chunk).await.is_ok() && to.flush().await.is_ok()
 }
 
 /// Clients write a request's head in one piece, so a chunk that starts with a method is the start of a request.

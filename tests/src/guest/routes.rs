@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
+use std::io::Write;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Query, Request};
+use axum::http::StatusCode;
 use axum::response::{Json, Response};
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
 use axum::{RequestExt, Router};
 use futures::stream;
 use serde_json::{Value, json};
@@ -23,6 +25,7 @@ pub(super) fn router() -> Router {
         .route("/stream", get(stream_chunks))
         .route("/ws", any(async |upgrade: WebSocketUpgrade| upgrade.on_upgrade(echo_messages)))
         .route("/exit", any(exit))
+        .route("/print", post(print))
         .route("/env", get(async || Json(std::env::vars().collect::<BTreeMap<_, _>>())))
         .route("/args", get(async || Json(std::env::args().skip(1).collect::<Vec<_>>())))
         .fallback(echo)
@@ -77,6 +80,15 @@ async fn echo_messages(mut socket: WebSocket) {
             return;
         }
     }
+}
+
+/// Prints the body, as it is: to standard output or, with `stream=stderr`, to standard error.
+async fn print(Query(query): Query<HashMap<String, String>>, body: Bytes) -> StatusCode {
+    let printed = match query.get("stream").map(String::as_str) {
+        Some("stderr") => std::io::stderr().write_all(&body),
+        _ => std::io::stdout().write_all(&body).and_then(|()| std::io::stdout().flush()),
+    };
+    if printed.is_ok() { StatusCode::NO_CONTENT } else { StatusCode::INTERNAL_SERVER_ERROR }
 }
 
 /// Ends the process with `code`, without an answer.

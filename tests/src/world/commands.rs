@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use super::doors::Role;
 use super::{Kind, World};
 
 /// Longest time that one may take.
@@ -36,27 +37,37 @@ impl World {
             args.extend(["--session-url", "http://localhost:80", "--prefix", "nobody"]);
         }
         args.extend(["--templates", &templates]);
-        let (nomad, consul) = match &self.parts.kind {
-            Kind::Embedded(_) => Default::default(),
-            Kind::Cluster(site) => {
-                (format!("http://{}", site.nomad_address()), site.consul_address().to_string())
-            }
+        let env = match &self.parts.kind {
+            Kind::Embedded(_) => Vec::new(),
+            Kind::Cluster(site) => self.reach(Role::Service, site.nomad_address(), site.consul_address()),
         };
-        self.run(&args, &[("NOMAD_ADDR", &nomad), ("CONSUL_HTTP_ADDR", &consul)]).await
+        let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (&**name, &**value)).collect();
+        self.run(&args, &env).await
     }
 
-    async fn run(&self, args: &[&str], env: &[(&str, &str)]) -> Output {
+    /// A client command against this world, to be started by the scenario; killed when it is dropped.
+    #[must_use]
+    pub fn command(&self, args: &[&str]) -> tokio::process::Command {
+        let mut command = self.bare_command(args);
+        command.env("BIVOUAC_ADDR", self.api_url()).env("BIVOUAC_TOKEN", self.token());
+        command
+    }
+
+    fn bare_command(&self, args: &[&str]) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(super::binary::path());
         for name in super::process::settings_of_the_person() {
             command.env_remove(name);
         }
-        let command = command
+        command
             .args(args)
-            .envs(env.iter().copied())
             .env("XDG_STATE_HOME", self.folder().join("other-state"))
             .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
+            .kill_on_drop(true);
+        command
+    }
+
+    async fn run(&self, args: &[&str], env: &[(&str, &str)]) -> Output {
+        let command = self.bare_command(args).envs(env.iter().copied()).output();
         let output = tokio::time::timeout(LIMIT, command).await;
         output.unwrap_or_else(|_| panic!("bivouac {args:?} does not end")).expect("the binary runs")
     }

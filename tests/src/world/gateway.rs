@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 
 use super::World;
+use super::doors::Role;
 use super::process::{Plan, Process};
 use super::setup::secret_file;
 use crate::faults::FaultProxy;
@@ -27,7 +28,7 @@ impl World {
         let name = format!("proxy-{}", self.proxies().len());
         let folder = self.folder().join(&name);
         std::fs::create_dir_all(&folder).expect("the proxy's folder");
-        let consul = FaultProxy::in_front_of(self.site().consul_address()).await;
+        let consul = self.fault_proxy(self.site().consul_address()).await;
         let mut args = vec!["proxy".to_owned()];
         let mut flag = |name: &str, value: &str| args.extend([format!("--{name}"), value.to_owned()]);
         flag("listen", &format!("127.0.0.1:{port}"));
@@ -37,7 +38,7 @@ impl World {
         flag("data-dir", &folder.join("data").to_string_lossy());
         flag("prefix", self.prefix());
         args.extend_from_slice(flags);
-        let env = vec![("CONSUL_HTTP_ADDR".to_owned(), consul.address().to_string())];
+        let env = self.reach(Role::Proxy, self.site().nomad_address(), consul.address());
         let gateway = Arc::new(Gateway { process: Process::new(Plan { name, folder, args, env }), consul });
         self.parts.gateways.lock().push(gateway.clone());
         gateway

@@ -144,6 +144,27 @@ impl World {
         .await;
     }
 
+    /// What Consul's servers know now, as `consul snapshot save` does.
+    ///
+    /// # Panics
+    /// When Consul does not tell it, or in an embedded world.
+    pub async fn consul_snapshot(&self) -> Vec<u8> {
+        let url = format!("{}/v1/snapshot", self.site().consul_url());
+        let answer = self.site().http().get(url).send().await.expect("an answer of Consul");
+        assert!(answer.status().is_success(), "a snapshot: {}", answer.status());
+        answer.bytes().await.expect("a snapshot").to_vec()
+    }
+
+    /// Brings it back, as `consul snapshot restore` does.
+    ///
+    /// # Panics
+    /// When Consul does not take it, or in an embedded world.
+    pub async fn restore_consul(&self, snapshot: Vec<u8>) {
+        let url = format!("{}/v1/snapshot", self.site().consul_url());
+        let answer = self.site().http().put(url).body(snapshot).send().await.expect("an answer of Consul");
+        assert!(answer.status().is_success(), "a restored snapshot: {}", answer.status());
+    }
+
     /// Takes away what this world's sessions and processes left in agents that others use, too.
     pub(super) async fn clean(&self) {
         let Kind::Cluster(site) = &self.parts.kind else { return };

@@ -4,6 +4,7 @@
 mod answer;
 mod binary;
 mod commands;
+mod doors;
 mod events;
 mod gateway;
 mod inspect;
@@ -27,6 +28,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub use answer::Answer;
+pub use doors::{Doors, Role};
 pub use events::Events;
 pub use gateway::{Gateway, free_port};
 pub use process::{Process, Ready};
@@ -36,7 +38,7 @@ pub use session::Session;
 pub use setup::Setup;
 pub use site::{Site, Whose};
 pub use spawn::Spawn;
-pub use templates::{GUEST, PROBED, STATIC, WAKING, WHITEBOARD};
+pub use templates::{DEMANDING, GUEST, LASTING, OVERLAPPING, PROBED, STATIC, WAKING, WHITEBOARD};
 pub use websocket::Socket;
 
 use crate::guest::{Start, starts};
@@ -59,6 +61,9 @@ struct Parts {
     secrets: setup::Secrets,
     prefix: String,
     kind: Kind,
+    doors: Option<Doors>,
+    /// Whether processes reach the agents through fault proxies.
+    proxied: bool,
     replicas: Mutex<Vec<Arc<Replica>>>,
     gateways: Mutex<Vec<Arc<Gateway>>>,
 }
@@ -82,9 +87,26 @@ impl World {
         Setup::cluster(Whose::Shared)
     }
 
+    /// As [`World::cluster`], with every session in a Docker container, on an engine of the tests' own. To be run with
+    /// [`Setup::run_or_skip`]: not every machine can have one.
+    pub fn on_docker() -> Setup {
+        Setup::cluster(Whose::OnDocker)
+    }
+
     /// One service and one proxy on a Nomad and a Consul of their own, for scenarios that hurt them.
     pub fn own_cluster() -> Setup {
         Setup::cluster(Whose::Own)
+    }
+
+    /// As [`World::cluster`], where Nomad and Consul speak TLS alone, verify certificates and deny by default. Service and
+    /// proxy get what the policies of `terraform/modules/access` grant, in files.
+    pub fn locked() -> Setup {
+        Setup::cluster(Whose::Shared).locked()
+    }
+
+    /// As [`World::own_cluster`], locked.
+    pub fn own_locked() -> Setup {
+        Setup::cluster(Whose::Own).locked()
     }
 
     /// The same world, asked through another replica of the service (from 0).

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::doors::Role;
 use super::gateway::free_port;
 use super::process::{Plan, Process};
 use super::setup::secret_file;
-use super::templates::WHITEBOARD;
+use super::templates::{DEMANDING, WHITEBOARD};
 use super::{Answer, World};
+use crate::agents::SESSIONS;
 use crate::eventually;
 use crate::faults::FaultProxy;
 
@@ -37,8 +39,8 @@ impl World {
         let name = format!("service-{}", self.replicas().len());
         let folder = self.folder().join(&name);
         std::fs::create_dir_all(&folder).expect("the service's folder");
-        let nomad = FaultProxy::in_front_of(self.site().nomad_address()).await;
-        let consul = FaultProxy::in_front_of(self.site().consul_address()).await;
+        let nomad = self.fault_proxy(self.site().nomad_address()).await;
+        let consul = self.fault_proxy(self.site().consul_address()).await;
         let mut args = vec!["service".to_owned()];
         let mut flag = |name: &str, value: &str| args.extend([format!("--{name}"), value.to_owned()]);
         let secret = |name| secret_file(self.folder(), name).to_string_lossy().into_owned();
@@ -52,6 +54,9 @@ impl World {
         flag("token-file", &secret("token"));
         flag("prefix", self.prefix());
         flag("template-var", &format!("{WHITEBOARD}.binary={}", super::binary::path().display()));
+        if self.site().locks().is_some() {
+            flag("template-var", &format!("{DEMANDING}.namespace={SESSIONS}"));
+        }
         args.extend_from_slice(flags);
         let mut env = Vec::new();
         let mut link = None;
@@ -60,8 +65,7 @@ impl World {
             // Whoever runs as a Nomad job leaves it to Nomad to register it, and here to us.
             env.push(("NOMAD_ALLOC_ID".to_owned(), format!("world-{name}")));
         }
-        env.push(("NOMAD_ADDR".to_owned(), format!("http://{}", nomad.address())));
-        env.push(("CONSUL_HTTP_ADDR".to_owned(), consul.address().to_string()));
+        env.extend(self.reach(Role::Service, nomad.address(), consul.address()));
         let replica = Arc::new(Replica {
             process: Process::new(Plan { name, folder, args, env }),
             nomad,
@@ -81,9 +85,26 @@ impl World {
                 "Address": "127.0.0.1",
                 "Port": replica.link().address().port(),
             });
-            let url = format!("http://{}/v1/agent/service/register", self.site().consul_address());
-            let answer = Answer::to(self.http().put(url).json(&service)).await.expect("an answer of Consul");
-            answer.expect_status(200).expect("a registration");
+            self.site().register(&service).await.expect("a registration");
+        }
+    }
+}
+
+impl World {
+    /// Registers so many replicas that are long dead, beside those that live: what is left behind by hosts that were
+    /// lost with their agents.
+    ///
+    /// # Panics
+    /// When Consul does not take them.
+    pub async fn register_dead_replicas(&self, number: u8) {
+        for n in 1..=number {
+            let service = json!({
+                "ID": format!("{}-dead-{n}", self.prefix()),
+                "Name": format!("{}-link", self.prefix()),
+                "Address": format!("127.0.2.{n}"),
+                "Port": 1,
+            });
+            self.site().register(&service).await.expect("a registration");
         }
     }
 }

@@ -178,6 +178,34 @@ impl Session {
         answer.expect_status(200).expect("the stop").json()
     }
 
+    /// Asks for a lease with this body.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn try_lease(&self, name: &str, body: &Value) -> Result<Answer, String> {
+        let path = format!("/v1/sessions/{}/leases/{name}", self.id);
+        Answer::to(self.world.call(Method::PUT, &path).json(body)).await
+    }
+
+    /// Keeps it alive for a while; the session as it is then.
+    ///
+    /// # Panics
+    /// When the API does not say 200.
+    pub async fn lease(&self, name: &str, span: &str) -> Value {
+        let answer = self.try_lease(name, &serde_json::json!({ "for": span })).await;
+        answer.expect("an answer to the lease").expect_status(200).expect("the lease").json()
+    }
+
+    /// Takes a lease back; the session as it is then.
+    ///
+    /// # Panics
+    /// When the API does not say 200.
+    pub async fn release(&self, name: &str) -> Value {
+        let path = format!("/v1/sessions/{}/leases/{name}", self.id);
+        let answer = Answer::to(self.world.call(Method::DELETE, &path)).await;
+        answer.expect("an answer to the release").expect_status(200).expect("the release").json()
+    }
+
     /// Every start of its backend, by the backends' own word.
     #[must_use]
     pub fn starts(&self) -> Vec<Start> {

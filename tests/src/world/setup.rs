@@ -13,6 +13,7 @@ use futures::FutureExt;
 use parking_lot::Mutex;
 use rand::distr::{Alphanumeric, SampleString};
 
+use super::doors::Doors;
 use super::gateway::free_port;
 use super::process::{Plan, Process};
 use super::site::{Site, Whose};
@@ -32,6 +33,8 @@ pub struct Setup {
     proxy_args: Vec<String>,
     failpoints: String,
     faults_on_links: bool,
+    locked: bool,
+    proxied: bool,
 }
 
 /// The secrets of one world.
@@ -68,11 +71,25 @@ impl Setup {
             proxy_args: Vec::new(),
             failpoints: String::new(),
             faults_on_links: false,
+            locked: false,
+            proxied: true,
         }
     }
 
     pub(super) fn cluster(agents: Whose) -> Self {
-        Self { agents: Some(agents), ..Self::embedded() }
+        // The whole list on locked agents: see CONTRIBUTING.md.
+        let locked = std::env::var_os("BIVOUAC_LOCKED").is_some_and(|value| !value.is_empty());
+        Self { agents: Some(agents), locked, ..Self::embedded() }
+    }
+
+    pub(super) fn locked(self) -> Self {
+        Self { locked: true, ..self }
+    }
+
+    /// Lets the processes speak to the agents themselves, for scenarios about certificates. Nothing can be done to the
+    /// wires then.
+    pub fn unproxied(self) -> Self {
+        Self { proxied: false, ..self }
     }
 
     /// So many replicas of the service.
@@ -107,6 +124,19 @@ impl Setup {
         Self { faults_on_links: true, ..self }
     }
 
+    /// As [`Setup::run`], where this machine can have such a world at all; else it says on standard error, past what the
+    /// test harness catches, that the scenario of this name is skipped, and why.
+    ///
+    /// # Panics
+    /// When the scenario fails, or takes too long.
+    pub fn run_or_skip(self, name: &str, scenario: impl AsyncFnOnce(World)) {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        match runtime.block_on(Site::on_docker()) {
+            Ok(_) => self.run(scenario),
+            Err(why) => writeln!(std::io::stderr(), "skipped: {name}: {why}").expect("standard error"),
+        }
+    }
+
     /// Sets the world up, runs the scenario in it, and takes it down; shows the logs if the scenario failed.
     ///
     /// # Panics
@@ -137,9 +167,17 @@ impl Setup {
         let diary = folder.path().join("diary");
         fs::create_dir_all(&diary).expect("the diary's folder");
         templates::write(folder.path(), &diary);
+        if self.agents == Some(Whose::OnDocker) {
+            templates::put_into_containers(folder.path());
+        }
         let kind = match self.agents {
             None => Kind::Embedded(Box::new(self.dev(folder.path()))),
-            Some(agents) => Kind::Cluster(Site::of(agents).await),
+            Some(agents) => Kind::Cluster(Site::of(agents, self.locked).await),
+        };
+        let prefix = prefix();
+        let doors = match &kind {
+            Kind::Cluster(site) => Doors::open(site, folder.path(), &prefix).await,
+            Kind::Embedded(_) => None,
         };
         let secrets = Secrets { cluster: random(), link: random(), token: random() };
         secrets.write(folder.path());
@@ -148,7 +186,9 @@ impl Setup {
             kind,
             http: crate::http_client(CALL),
             secrets,
-            prefix: prefix(),
+            prefix,
+            doors,
+            proxied: self.proxied,
             replicas: Mutex::default(),
             gateways: Mutex::default(),
         };

@@ -8,13 +8,16 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use super::Answer;
-use crate::agents::{Agents, AgentsConfig};
+use crate::agents::docker::NoEngine;
+use crate::agents::{Agents, AgentsConfig, Locks, SESSIONS};
 
 /// Whose agents a cluster world uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whose {
     /// Those that this test run shares.
     Shared,
+    /// Those that this test run shares for sessions in containers.
+    OnDocker,
     /// Its own, to be hurt.
     Own,
 }
@@ -33,23 +36,46 @@ enum Running {
 }
 
 impl Site {
-    pub(super) async fn of(whose: Whose) -> Self {
+    pub(super) async fn of(whose: Whose, locked: bool) -> Self {
         // Never dropped: the agents end with this process.
-        static SHARED: OnceCell<Agents> = OnceCell::const_new();
+        static SHARED: [OnceCell<Agents>; 2] = [OnceCell::const_new(), OnceCell::const_new()];
         let http = crate::http_client(Duration::from_secs(10));
         let agents = match whose {
             Whose::Shared => {
-                let config = AgentsConfig { nomad_clients: 1, ..AgentsConfig::default() };
-                let agents = SHARED.get_or_try_init(|| Agents::start(config)).await;
+                let config = AgentsConfig { nomad_clients: 1, locked, ..AgentsConfig::default() };
+                let agents = SHARED[usize::from(locked)].get_or_try_init(|| Agents::start(config)).await;
                 Running::Shared(agents.expect("the shared agents start"))
+            }
+            Whose::OnDocker => {
+                Running::Shared(Self::on_docker().await.expect("the agents with Docker start"))
             }
             Whose::Own => {
                 let heartbeat = Duration::from_secs(2);
-                let config = AgentsConfig { nomad_clients: 2, heartbeat, ..AgentsConfig::default() };
+                let config = AgentsConfig { nomad_clients: 2, heartbeat, locked, ..AgentsConfig::default() };
                 Running::Own(Box::new(Agents::start(config).await.expect("the agents start")))
             }
         };
         Self { agents, http }
+    }
+
+    /// The agents with a Docker engine.
+    ///
+    /// # Errors
+    /// Why there can be none on this machine.
+    ///
+    /// # Panics
+    /// When there could be one, and the agents do not start.
+    pub(super) async fn on_docker() -> Result<&'static Agents, String> {
+        static SHARED: OnceCell<Result<Agents, String>> = OnceCell::const_new();
+        let start = async || {
+            let config = AgentsConfig { nomad_clients: 1, docker: true, ..AgentsConfig::default() };
+            let no_engine = |error: anyhow::Error| match error.downcast::<NoEngine>() {
+                Ok(why) => why.to_string(),
+                Err(error) => panic!("the agents with Docker start: {error:#}"),
+            };
+            Agents::start(config).await.map_err(no_engine)
+        };
+        SHARED.get_or_init(start).await.as_ref().map_err(Clone::clone)
     }
 
     /// The agents.
@@ -73,12 +99,48 @@ impl Site {
         self.agents().client(0).consul_addr()
     }
 
-    /// Asks Nomad.
+    /// What opens it, if it is a locked one.
+    #[must_use]
+    pub fn locks(&self) -> Option<&Locks> {
+        self.agents().locks()
+    }
+
+    /// A client with every right.
+    #[must_use]
+    pub fn http(&self) -> reqwest::Client {
+        self.locks().map_or_else(|| self.http.clone(), Locks::http)
+    }
+
+    /// The Consul agent that services and proxies use, as a URL without a slash at the end.
+    #[must_use]
+    pub fn consul_url(&self) -> String {
+        self.agents().client(0).consul().url()
+    }
+
+    /// Asks Nomad, in the namespace of the sessions.
     ///
     /// # Errors
     /// When it does not answer.
     pub async fn nomad(&self, method: Method, path: &str) -> Result<Answer, String> {
-        Answer::to(self.http.request(method, format!("http://{}{path}", self.nomad_address()))).await
+        Answer::to(self.http().request(method, self.nomad_url(path))).await
+    }
+
+    /// Tells Nomad something, as an operator does.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn tell_nomad(&self, method: Method, path: &str, body: &Value) -> Result<Answer, String> {
+        Answer::to(self.http().request(method, self.nomad_url(path)).json(body)).await
+    }
+
+    fn nomad_url(&self, path: &str) -> String {
+        let namespace = match self.locks() {
+            Some(_) if !path.contains("namespace=") => {
+                format!("{}namespace={SESSIONS}", if path.contains('?') { '&' } else { '?' })
+            }
+            _ => String::new(),
+        };
+        format!("{}{path}{namespace}", self.agents().nomad().url())
     }
 
     /// Asks Consul.
@@ -86,7 +148,16 @@ impl Site {
     /// # Errors
     /// When it does not answer.
     pub async fn consul(&self, method: Method, path: &str) -> Result<Answer, String> {
-        Answer::to(self.http.request(method, format!("http://{}{path}", self.consul_address()))).await
+        Answer::to(self.http().request(method, format!("{}{path}", self.consul_url()))).await
+    }
+
+    /// Registers a service with the Consul agent of services and proxies.
+    ///
+    /// # Errors
+    /// When Consul does not take it.
+    pub async fn register(&self, service: &Value) -> Result<(), String> {
+        let url = format!("{}/v1/agent/service/register", self.consul_url());
+        Answer::to(self.http().put(url).json(service)).await?.expect_status(200).map(drop)
     }
 
     /// What Consul's catalogue lists under a service's name.

@@ -13,11 +13,12 @@ pub struct Spawn {
     world: World,
     body: Value,
     query: &'static str,
+    idempotency_key: Option<String>,
 }
 
 impl Spawn {
     pub(super) fn new(world: World, template: &str) -> Self {
-        Self { world, body: json!({ "template": template }), query: "" }
+        Self { world, body: json!({ "template": template }), query: "", idempotency_key: None }
     }
 
     /// Sets any field.
@@ -66,13 +67,24 @@ impl Spawn {
         self
     }
 
+    /// Makes it safe to repeat.
+    #[must_use]
+    pub fn idempotency_key(mut self, key: &str) -> Self {
+        self.idempotency_key = Some(key.to_owned());
+        self
+    }
+
     /// Sends it and returns whatever is answered.
     ///
     /// # Errors
     /// When there is no answer.
     pub async fn send(self) -> Result<Answer, String> {
         let path = format!("/v1/spawn{}", self.query);
-        Answer::to(self.world.call(Method::POST, &path).json(&self.body)).await
+        let mut call = self.world.call(Method::POST, &path).json(&self.body);
+        if let Some(key) = &self.idempotency_key {
+            call = call.header("idempotency-key", key);
+        }
+        Answer::to(call).await
     }
 }
 

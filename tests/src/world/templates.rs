@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::agents::docker::IMAGE;
 use crate::guard;
 
 /// Template of most scenarios: callers choose timeouts, environment, arguments and any text for `text`.
@@ -14,6 +15,14 @@ pub const PROBED: &str = "guest-probed";
 pub const STATIC: &str = "guest-static";
 /// A copy of the whiteboard that the product bundles, under a name that `bivouac dev` does not know: it would spawn one.
 pub const WHITEBOARD: &str = "board";
+
+/// The same, ready once `/healthz` answers, and woken by a request. While its node is unreachable it is waited for.
+pub const LASTING: &str = "guest-lasting";
+/// The same, but given up once its node has been unreachable for 5 s.
+pub const OVERLAPPING: &str = "guest-overlapping";
+
+/// The same, with a job that asks for what its HCL2 variables `driver`, `memory`, `pool` and `namespace` say.
+pub const DEMANDING: &str = "guest-demanding";
 
 const POLICY: &str = r#"access = "public"
 idle_timeout = { default = "2s", min = "500ms", max = "10m" }
@@ -72,8 +81,46 @@ pub(super) fn write(world: &Path, diary: &Path) -> PathBuf {
     let fixed = JOB.replace("port \"http\" {}", "port \"http\" { static = var.port }");
     let job = folder.join(STATIC).join("job.nomad.hcl");
     std::fs::write(job, format!("{PORT}{fixed}")).expect("the job");
+    template(&folder, DEMANDING, "", "", diary);
+    std::fs::write(folder.join(DEMANDING).join("job.nomad.hcl"), demanding()).expect("the job");
+    for (name, nomad) in [(LASTING, "on_partition = \"wait\""), (OVERLAPPING, "overlap_after = \"5s\"")] {
+        template(&folder, name, "wake = true\n", "ready_path = \"/healthz\"\n", diary);
+        extend(&folder.join(name).join("template.toml"), nomad);
+    }
     bundled("whiteboard", &folder.join(WHITEBOARD));
     folder
+}
+
+/// Has the guest's templates run it in a container. Network and pids are the host's, so that it is as near as a child.
+pub(super) fn put_into_containers(world: &Path) {
+    const BARE: &str = "driver = \"raw_exec\"\n      config {\n        command = var.guest\n";
+    let container = format!(
+        "driver = \"docker\"\n      config {{\n        image        = \"{IMAGE}\"\n        network_mode = \"host\"\n        \
+         pid_mode     = \"host\"\n        volumes      = [\"${{var.diary}}:${{var.diary}}\"]\n"
+    );
+    for folder in std::fs::read_dir(world.join("templates")).expect("the templates") {
+        let job = folder.expect("a template").path().join("job.nomad.hcl");
+        let text = std::fs::read_to_string(&job).expect("the job");
+        std::fs::write(&job, text.replace(BARE, &container)).expect("the job");
+    }
+}
+
+fn demanding() -> String {
+    let variable = |(name, default): (&str, &str)| format!("variable \"{name}\" {{ default = {default} }}\n");
+    let defaults =
+        [("driver", "\"raw_exec\""), ("memory", "32"), ("pool", "\"default\""), ("namespace", "\"default\"")];
+    let variables: String = defaults.into_iter().map(variable).collect();
+    let job = JOB
+        .replace("type = \"batch\"", "type = \"batch\"\n  node_pool = var.pool\n  namespace = var.namespace")
+        .replace("driver = \"raw_exec\"", "driver = var.driver")
+        .replace("memory = 32", "memory = var.memory");
+    format!("{variables}{job}")
+}
+
+/// Adds a line to the last section of a file, which is `[nomad]`.
+fn extend(file: &Path, line: &str) {
+    let text = std::fs::read_to_string(file).expect("template.toml");
+    std::fs::write(file, format!("{text}{line}\n")).expect("template.toml");
 }
 
 /// A copy of a template that the product bundles.

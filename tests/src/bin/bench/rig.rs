@@ -168,7 +168,7 @@ impl Rig {
     /// The bundled template's job, as Nomad reads it, without what is not needed to listen on a port.
     pub(crate) async fn bare_job(&self) -> Result<Value> {
         let variables = BTreeMap::from([("binary".to_owned(), self.binary.display().to_string())]);
-        let mut job = self.nomad.parse(WHITEBOARD_JOB, &variables).await?;
+        let mut job = self.nomad.parse(WHITEBOARD_JOB, &variables, "default").await?;
         let group = job.pointer_mut("/TaskGroups/0").context("the bundled job has no group")?;
         group["Services"] = Value::Null;
         group["RestartPolicy"] = json!({ "Attempts": 0, "Mode": "fail" });

@@ -150,7 +150,10 @@ impl Deployment {
 
 async fn register(nomad: &Client, file: &Path, variables: &BTreeMap<String, String>) -> Result<()> {
     let hcl = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-    let job = nomad.parse(&hcl, variables).await.with_context(|| format!("parsing {}", file.display()))?;
+    let job = nomad
+        .parse(&hcl, variables, NAMESPACE)
+        .await
+        .with_context(|| format!("parsing {}", file.display()))?;
     nomad.register_new(&job, NAMESPACE).await.with_context(|| format!("registering {}", file.display()))?;
     say(&format!("registered {}", file.display()));
     Ok(())
