@@ -86,7 +86,9 @@ impl Checks {
         };
         let mut text = state.to_owned();
         if !self.member && self.serving {
-            text.push_str("It is no member: what it sees does not keep sessions alive. It tries to join again.\n");
+            text.push_str(
+                "It is no member: what it sees does not keep sessions alive. It tries to join again.\n",
+            );
         }
         if self.links == 0 {
             text.push_str(

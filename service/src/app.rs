@@ -145,7 +145,10 @@ impl Service {
         let shown = Shown::new(sessions.handle(), Arc::clone(&config.templates));
         let registered = registry.sub_registry_with_prefix(metrics::PREFIX);
         registered.register_collector(Box::new(shown));
-        bivouac_access::register(registered, [ledger.access(), backend.access()].into_iter().flatten().collect());
+        bivouac_access::register(
+            registered,
+            [ledger.access(), backend.access()].into_iter().flatten().collect(),
+        );
         let tokens = Arc::new(Tokens::new(config.tokens, Arc::clone(&ledger)));
         let control = Arc::new(Control {
             sessions: sessions.handle(),

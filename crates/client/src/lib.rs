@@ -32,8 +32,8 @@ pub use error::{Error, Problem};
 pub use events::Event;
 pub use logs::{LogQuery, Output};
 pub use model::{
-    Alive, Filter, LeaseLength, ListedMember, MemberList, ProxyUse, Session, SessionPage, SpawnRequest, Spawned, State,
-    Template, TemplateList, Unreachable, Verdict,
+    Alive, Filter, LeaseLength, ListedMember, MemberList, ProxyUse, Session, SessionPage, SpawnRequest,
+    Spawned, State, Template, TemplateList, Unreachable, Verdict,
 };
 pub use tokens::{GivenToken, NewToken, Rotation, TokenInfo, TokenList};
 use transport::Transport;

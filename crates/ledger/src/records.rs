@@ -266,6 +266,14 @@ impl Records {
         }
     }
 
+    /// Whether no session can be claimed, or written again, with this generation any more.
+    ///
+    /// # Errors
+    /// When the ledger does not answer.
+    pub async fn is_spent(&self, generation: Generation) -> Result<bool, Error> {
+        Ok(generation <= self.floor().await?.0)
+    }
+
     /// No generation up to this one is ever claimed again, by any session.
     ///
     /// # Errors

@@ -49,7 +49,12 @@ fn describe(payload: &Payload) -> String {
             )
         }
         Payload::Evaluation(evaluation) => {
-            format!("evaluation of {} {} {:?}", evaluation.job_id, evaluation.status, evaluation.shortage(&Default::default()))
+            format!(
+                "evaluation of {} {} {:?}",
+                evaluation.job_id,
+                evaluation.status,
+                evaluation.shortage(&Default::default())
+            )
         }
     }
 }

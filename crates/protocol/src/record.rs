@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AllocationId, Generation, Key, LeaseName, Namespace, Nonce, PortLabel, TemplateName, TokenName};
+use crate::id::{
+    AllocationId, Generation, Key, LeaseName, Namespace, Nonce, PortLabel, TemplateName, TokenName,
+};
 use crate::reason::{Reason, ReasonCode};
 use crate::route::Protocol;
 use crate::span::Span;

@@ -113,7 +113,10 @@ async fn drained_by_an_operator_it_cuts_nothing_leaves_and_stays() {
 
     let told = jiff::Timestamp::now();
     assert_eq!(members.drain(&boot, told).await.unwrap().unwrap().draining_since, Some(told));
-    assert_eq!(members.drain(&boot, jiff::Timestamp::now()).await.unwrap().unwrap().draining_since, Some(told));
+    assert_eq!(
+        members.drain(&boot, jiff::Timestamp::now()).await.unwrap().unwrap().draining_since,
+        Some(told)
+    );
     timeout(Duration::from_secs(5), draining.cancelled()).await.unwrap();
     assert!(TcpStream::connect(listen).await.is_err());
     assert!(members.read().await.unwrap().unwrap().value.boots.contains(&boot), "it waits for what is open");

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bivouac_ledger::directory::Directory;
-use rand::Rng;
 use bivouac_protocol::proof::LinkSecrets;
+use rand::Rng;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 

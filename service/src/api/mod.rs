@@ -40,8 +40,8 @@ use crate::backend::Backend;
 use crate::metrics::Metrics;
 use crate::session::Sessions;
 use crate::spec::Templates;
-pub use logs::Followers;
 pub use auth::{Bootstrap, BootstrapError, Tokens};
+pub use logs::Followers;
 pub use perimeter::Perimeter;
 use problem::{Code, Problem};
 

@@ -56,7 +56,8 @@ impl Settings {
         match namespaces {
             [] => self,
             [first, ..] => {
-                let namespace = if namespaces.contains(&self.namespace) { self.namespace } else { first.clone() };
+                let namespace =
+                    if namespaces.contains(&self.namespace) { self.namespace } else { first.clone() };
                 Self { namespace, watched: namespaces.to_vec(), ..self }
             }
         }

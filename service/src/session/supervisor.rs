@@ -13,9 +13,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bivouac_ledger::{Index, Transaction};
 use bivouac_ledger::leader::Leadership;
 use bivouac_ledger::records::Versioned;
+use bivouac_ledger::{Index, Transaction};
 use bivouac_protocol::link::FromService;
 use bivouac_protocol::member::Members;
 use bivouac_protocol::{BootId, Generation, Record, SessionId};

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use bivouac_protocol::{
-    AllocationId, BootId, Generation, Key, LeaseName, Namespace, Policy, Reason, SessionId, TemplateName, Timeline, TokenName,
+    AllocationId, BootId, Generation, Key, LeaseName, Namespace, Policy, Reason, SessionId, TemplateName,
+    Timeline, TokenName,
 };
 use jiff::Timestamp;
 use serde::Serialize;

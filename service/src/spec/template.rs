@@ -290,7 +290,10 @@ impl Template {
     pub fn values(&self, request: &StoredRequest) -> BTreeMap<String, String> {
         let value =
             |name: &String, param: &Param| request.params.get(name).or(param.default.as_ref()).cloned();
-        self.params.iter().map(|(name, param)| (name.clone(), value(name, param).unwrap_or_default())).collect()
+        self.params
+            .iter()
+            .map(|(name, param)| (name.clone(), value(name, param).unwrap_or_default()))
+            .collect()
     }
 
     /// The rules of a generation: what was asked for (already checked against the bounds), else the defaults.

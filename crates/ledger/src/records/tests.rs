@@ -66,6 +66,8 @@ async fn a_generation_below_the_floor_is_neither_written_again_nor_claimed() {
     let lost = Record { generation: Generation(7), ..first.value.clone() };
     let kept = records.recreate(&id, Some(&first), lost).await.unwrap().unwrap();
     assert_eq!(kept, first);
+    assert!(records.is_spent(Generation(7)).await.unwrap());
+    assert!(!records.is_spent(Generation(8)).await.unwrap());
     let ended = ended(&records, &id).await;
     let next = records.claim(&id, Some(&ended), &claim()).await.unwrap().unwrap();
     assert_eq!(next.value.generation, Generation(8));
