@@ -60,7 +60,7 @@ pub struct AgentsConfig {
     pub heartbeat: Duration,
     /// Whether every call needs a token and a certificate: see [`Locks`].
     pub locked: bool,
-    /// Whether clients run the docker driver, on an engine that is started for them: see [`docker`].
+    /// Whether clients run the docker driver, on an engine that is started for them: see its module `docker`.
     pub docker: bool,
     /// Folders in which tasks find their commands, before those of PATH.
     pub path: Vec<PathBuf>,
