@@ -32,7 +32,7 @@ test: ## The whole test suite, real agents included (ARGS=a_test_name)
 	@scripts/setup test
 	@$(with-all-tools); set -x; \
 	  cargo build --workspace --bin bivouac --bin bivouac-guest; \
-	  cargo test --workspace $(ARGS)
+	  cargo test --workspace --no-fail-fast $(ARGS)
 
 .PHONY: locked
 locked: ## The cluster scenarios that `make test` does not run on locked agents (ARGS=a_test_name)

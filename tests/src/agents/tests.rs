@@ -19,27 +19,29 @@ fn marked(dir: &Path) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// A job whose task sleeps, on every client.
+/// A job whose task sleeps, on every client. On a locked site only those of the sessions' namespace register services.
 async fn register_sleepers(agents: &Agents) {
+    let namespace = agents.locks().map_or("default", |_| SESSIONS);
     let group = json!({
         "Name": "sleep", "Count": agents.clients().len(),
         "Constraints": [{ "Operand": "distinct_hosts", "RTarget": "true" }],
         "Networks": [{ "DynamicPorts": [{ "Label": "http" }] }],
-        "Services": [{ "Name": "sleeper", "PortLabel": "http", "Provider": "consul" }],
+        "Services": [{ "Name": "session-sleeper", "PortLabel": "http", "Provider": "consul" }],
         "Tasks": [{
             "Name": "sleep", "Driver": "raw_exec",
             "Config": { "command": "sleep", "args": ["1000"] },
             "Resources": { "CPU": 20, "MemoryMB": 20 }
         }]
     });
-    let job =
-        json!({ "Job": { "ID": "sleeper", "Name": "sleeper", "Type": "service", "TaskGroups": [group] } });
-    let url = format!("{}/v1/jobs", agents.nomad().url());
+    let job = json!({ "Job": {
+        "ID": "sleeper", "Name": "sleeper", "Namespace": namespace, "Type": "service", "TaskGroups": [group]
+    } });
+    let url = format!("{}/v1/jobs?namespace={namespace}", agents.nomad().url());
     agents.http().post(url).json(&job).send().await.unwrap().error_for_status().unwrap();
 }
 
 async fn sleeping(agents: &Agents, wanted: usize) -> Result<()> {
-    let url = format!("{}/v1/health/service/sleeper", agents.consul().url());
+    let url = format!("{}/v1/health/service/session-sleeper", agents.consul().url());
     let services: Value = agents.http().get(url).send().await?.json().await?;
     let found = services.as_array().map_or(0, Vec::len);
     anyhow::ensure!(found == wanted, "{found} of {wanted} in Consul");
