@@ -148,7 +148,9 @@ impl Locks {
         let roots = reqwest::Certificate::from_pem_bundle(&std::fs::read(self.ca_file())?)?;
         let own = self.certified("tests");
         let pem = [std::fs::read(own.certificate)?, std::fs::read(own.key)?].concat();
-        let builder = reqwest::Client::builder().timeout(Duration::from_secs(10)).no_proxy();
+        // No connection is kept: the client is shared by tests, and each has a runtime of its own that ends with it.
+        let builder =
+            reqwest::Client::builder().timeout(Duration::from_secs(10)).no_proxy().pool_max_idle_per_host(0);
         Ok(builder.tls_certs_only(roots).identity(reqwest::Identity::from_pem(&pem)?))
     }
 
