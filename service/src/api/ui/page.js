@@ -21,7 +21,7 @@ $("confirm-yes").addEventListener("click", async () => {
   $("confirm-yes").disabled = true;
   const how = $("confirm-force").checked ? (asked.unreachable ? "?abandon=true" : "?force=true") : "";
   try {
-    learn(await (await api(`v1/sessions/${asked.id}${how}`, { method: "DELETE" })).json());
+    answered(await (await api(`v1/sessions/${asked.id}${how}`, { method: "DELETE" })).json());
     $("confirm").close();
   } catch (error) {
     $("confirm-yes").disabled = false;
@@ -34,6 +34,13 @@ $("confirm-yes").addEventListener("click", async () => {
 function learn(session) {
   sessions.set(session.id, session);
   draw();
+}
+// An answer may have been overtaken by an event: what is over, or ending, does not come back by an older word.
+const gone = session => ({ stopping: 1, ended: 2 })[session.state] ?? 0;
+function answered(session) {
+  const known = sessions.get(session.id);
+  const newer = known && (known.generation > session.generation || (known.generation === session.generation && gone(known) > gone(session)));
+  if (!newer) learn(session);
 }
 const HEARD = {
   snapshot: data => { sessions = new Map(data.sessions.map(session => [session.id, session])); draw(); },
@@ -69,14 +76,14 @@ function linked(how) {
 
 // Evidence moves with every request, and is not told by events: what can be seen is asked for.
 async function refresh(id) {
-  try { learn(await json(`v1/sessions/${id}`)); } catch (error) {
+  try { answered(await json(`v1/sessions/${id}`)); } catch (error) {
     if (error.status === 404 && sessions.delete(id)) draw();
   }
 }
 async function look() {
   if (document.hidden || $("camp").hidden || $("link").className !== "live") return;
   const open = [...rows].filter(([, row]) => row.open && row.session.state !== "ended").slice(0, 10).map(([id]) => id);
-  const page = json("v1/sessions?state=ready&state=fencing&limit=100").then(({ sessions: ready }) => ready.forEach(learn)).catch(() => {});
+  const page = json("v1/sessions?state=ready&state=fencing&limit=100").then(({ sessions: ready }) => ready.forEach(answered)).catch(() => {});
   await Promise.all([page, ...open.map(refresh)]);
 }
 
