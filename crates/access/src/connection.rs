@@ -154,13 +154,21 @@ impl Connection {
         let (method, path) = (request.method().clone(), request.url().path().to_owned());
         let again = request.try_clone();
         let live = self.shared.live.read().clone();
+        let mut used = live.serial;
         let (mut answer, mut untrusted) = self.attempt(&live, request, &read).await;
         if untrusted.is_some() || matches!(&answer, Err(error) if error.denial().is_some()) {
             self.look(Duration::ZERO);
             let newer = self.shared.live.read().clone();
             if let Some(again) = again.filter(|_| newer.serial != live.serial) {
+                used = newer.serial;
                 (answer, untrusted) = self.attempt(&newer, again, &read).await;
             }
+        }
+        // Others may have replaced the credentials since. What was said of the old ones would stay, for nobody asks again:
+        // so it is written down while they cannot be replaced, or not at all.
+        let current = self.shared.live.read();
+        if current.serial != used {
+            return answer;
         }
         let access = &self.shared.access;
         match (&answer, untrusted) {

@@ -10,7 +10,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, soc
 
 /// Below the range of dynamic ports and below the kernel's range for outgoing connections, so that nobody takes one by
 /// chance.
-const FREE: RangeInclusive<u16> = 10_000..=19_999;
+const FREE: RangeInclusive<u16> = 10_000..=14_999;
 
 /// Of Nomad's usual range of dynamic ports, which a proxy's default configuration accepts, the part from which the
 /// embedded mode takes none for its children: Nomad does not look whether a port is free before it hands it out.

@@ -1,7 +1,8 @@
 //! A proxy in a cluster world.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use super::World;
 use super::doors::Role;
@@ -52,9 +53,11 @@ impl World {
 /// When none is free.
 #[must_use]
 pub fn free_port() -> u16 {
-    // At random: other test runs look for one, too.
-    (0..1000)
-        .map(|_| rand::random_range(11_000..20_000))
+    // Beside those of agents, and in turn from a random place on: whoever was given one before may be about to listen
+    // there, in this test run or in another.
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(rand::random_range(0..5_000)));
+    (0..5_000)
+        .map(|_| 15_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 5_000)
         .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
         .expect("a free port")
 }
