@@ -1,18 +1,18 @@
 //! Calls with the credentials of the moment.
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use reqwest::header::{HOST, HeaderName, HeaderValue};
-use reqwest::{Certificate, ClientBuilder, Identity, Method, Request, RequestBuilder, Response};
-use secrecy::ExposeSecret;
+use reqwest::header::{HOST, HeaderName};
+use reqwest::{ClientBuilder, Method, Request, RequestBuilder, Response};
 use tokio::time::Instant;
 use url::Url;
 
 use crate::explain::{self, causes};
 use crate::files::{Contents, Files, Stamps};
+use crate::live::{Live, Source};
 use crate::{Access, Target, Tls, Token};
 
 /// Time between two looks at the files, as long as calls are made.
@@ -36,29 +36,18 @@ pub trait Outcome: From<Failure> {
 /// The way to one agent. Clones share their connections.
 #[derive(Clone)]
 pub struct Connection {
-    shared: Arc<Shared>,
-    optional: bool,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) optional: bool,
 }
 
-struct Shared {
-    target: Target,
-    address: Url,
-    base: fn() -> ClientBuilder,
-    token: Token,
-    tls: Tls,
+pub(crate) struct Shared {
+    source: Source,
     files: Files,
-    live: RwLock<Live>,
+    pub(crate) live: RwLock<Live>,
     looked: Mutex<Looked>,
-    access: Access,
-}
-
-/// What calls are made with at present.
-#[derive(Clone)]
-struct Live {
-    http: reqwest::Client,
-    token: Option<HeaderValue>,
-    /// Counts the replacements.
-    serial: u64,
+    pub(crate) access: Access,
+    /// Whether a task asks again for what was refused.
+    pub(crate) again: AtomicBool,
 }
 
 /// The last look at the files.
@@ -70,7 +59,9 @@ struct Looked {
 
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connection").field("address", &self.shared.address.as_str()).finish_non_exhaustive()
+        f.debug_struct("Connection")
+            .field("address", &self.shared.source.address.as_str())
+            .finish_non_exhaustive()
     }
 }
 
@@ -95,16 +86,14 @@ impl Connection {
                 return Err(format!("{} {name:?} is not a host name", target.server_name_variable));
             }
         }
-        let files = Files::new(&token, (address.scheme() == "https").then_some(&tls));
+        let source = Source { target, address, token, tls, base };
+        let files = Files::new(&source.token, source.is_encrypted().then_some(&source.tls));
         let (stamps, contents) = (files.stamps(), files.read()?);
-        let live = build(target, &address, &token, &tls, base, &contents, 0)?;
-        let access = Access::new(target, place(target, &token));
+        let live = RwLock::new(source.live(&contents, 0)?);
+        let access = Access::new(target, source.place());
         let looked = Mutex::new(Looked { at: Instant::now(), stamps, contents });
-        let live = RwLock::new(live);
-        Ok(Self {
-            shared: Arc::new(Shared { target, address, base, token, tls, files, live, looked, access }),
-            optional: false,
-        })
+        let again = AtomicBool::new(false);
+        Ok(Self { shared: Arc::new(Shared { source, files, live, looked, access, again }), optional: false })
     }
 
     /// The same, for calls that can be done without: their refusal is no news of our access.
@@ -121,14 +110,14 @@ impl Connection {
 
     /// A call to `/v1/<segments>`. Each segment is escaped.
     pub fn request<'a>(&self, method: Method, segments: impl IntoIterator<Item = &'a str>) -> RequestBuilder {
-        let mut url = self.shared.address.clone();
+        let mut url = self.shared.source.address.clone();
         // Only a URL without a host has no segments; such a one cannot be configured.
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().push("v1").extend(segments);
         }
         let mut host = None;
         if let Some(name) = self.server_name() {
-            host = authority(&self.shared.address);
+            host = authority(&self.shared.source.address);
             // Whether it can be one was looked at before.
             let _checked = url.set_host(Some(name));
         }
@@ -151,7 +140,7 @@ impl Connection {
     {
         self.look(LOOK_EVERY);
         let request = request.build().map_err(|error| E::from(self.failure(&error)))?;
-        let (method, path) = (request.method().clone(), request.url().path().to_owned());
+        let (method, url) = (request.method().clone(), request.url().clone());
         let again = request.try_clone();
         let live = self.shared.live.read().clone();
         let mut used = live.serial;
@@ -172,11 +161,12 @@ impl Connection {
         }
         let access = &self.shared.access;
         match (&answer, untrusted) {
-            (Ok(_), _) => access.permitted(method.as_str(), &path),
+            (Ok(_), _) => access.permitted(method.as_str(), url.path()),
             (Err(_), Some(why)) => access.untrusted(&why),
             (Err(error), None) => {
                 if let Some(detail) = error.denial().filter(|_| !self.optional) {
-                    access.refused(method.as_str(), &path, detail);
+                    access.refused(&method, &url, detail);
+                    self.ask_again();
                 }
             }
         }
@@ -197,7 +187,7 @@ impl Connection {
         if let Some(token) = &live.token {
             request
                 .headers_mut()
-                .insert(HeaderName::from_static(self.shared.target.token_header), token.clone());
+                .insert(HeaderName::from_static(self.shared.source.target.token_header), token.clone());
         }
         match live.http.execute(request).await {
             Ok(response) => (read(response).await, None),
@@ -212,15 +202,15 @@ impl Connection {
     /// An error of the HTTP client, in words.
     #[must_use]
     pub fn failure(&self, error: &reqwest::Error) -> Failure {
-        let shared = &self.shared;
-        match explain::distrust(error, shared.target, &shared.address, &shared.tls) {
+        let Source { target, address, tls, .. } = &self.shared.source;
+        match explain::distrust(error, *target, address, tls) {
             Some(text) => Failure { text, untrusted: true },
             None => Failure { text: causes(error), untrusted: false },
         }
     }
 
     fn server_name(&self) -> Option<&str> {
-        self.shared.tls.server_name.as_deref().filter(|_| self.shared.address.scheme() == "https")
+        self.shared.source.tls.server_name.as_deref().filter(|_| self.shared.source.is_encrypted())
     }
 
     /// Looks at the files if the last look was longer ago, and uses what has changed. A `stat` of some local files takes
@@ -251,15 +241,7 @@ impl Connection {
             Err(why) => return shared.access.unusable(why),
         };
         let serial = shared.live.read().serial + 1;
-        match build(
-            shared.target,
-            &shared.address,
-            &shared.token,
-            &shared.tls,
-            shared.base,
-            &contents,
-            serial,
-        ) {
+        match shared.source.live(&contents, serial) {
             Ok(live) => {
                 *shared.live.write() = live;
                 (looked.stamps, looked.contents) = (stamps, contents);
@@ -271,98 +253,8 @@ impl Connection {
     }
 }
 
-/// Where the token is to be put, for people.
-fn place(target: Target, token: &Token) -> String {
-    match token {
-        Token::File(path) => path.display().to_string(),
-        Token::Fixed(_) => format!(
-            "{} (and restart; the file that {}_FILE names is read again without a restart)",
-            target.token_variable, target.token_variable
-        ),
-        Token::None => format!("the file that {}_FILE names", target.token_variable),
-    }
-}
-
-fn build(
-    target: Target,
-    address: &Url,
-    token: &Token,
-    tls: &Tls,
-    base: fn() -> ClientBuilder,
-    contents: &Contents,
-    serial: u64,
-) -> Result<Live, String> {
-    let token = match token {
-        Token::None => None,
-        Token::Fixed(token) => Some(token),
-        Token::File(_) => contents.token.as_ref(),
-    };
-    let token = token.map(|token| {
-        let mut value = HeaderValue::try_from(token.expose_secret())
-            .map_err(|_| format!("{}'s token has characters that no header can carry", target.name))?;
-        value.set_sensitive(true);
-        Ok::<_, String>(value)
-    });
-    let builder = base();
-    let builder = if address.scheme() == "https" {
-        secured(builder, address, tls, contents)?
-    } else {
-        builder.tls_certs_only([])
-    };
-    let http = builder.build().map_err(|error| causes(&error))?;
-    Ok(Live { http, token: token.transpose()?, serial })
-}
-
-fn secured(
-    mut builder: ClientBuilder,
-    address: &Url,
-    tls: &Tls,
-    contents: &Contents,
-) -> Result<ClientBuilder, String> {
-    let named = |path: &Option<std::path::PathBuf>, why: String| {
-        let path = path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
-        format!("{path} is not usable: {why}")
-    };
-    if let Some(pem) = &contents.ca {
-        let roots = Certificate::from_pem_bundle(pem).map_err(|error| named(&tls.ca_file, causes(&error)))?;
-        if roots.is_empty() {
-            return Err(named(&tls.ca_file, "there is no certificate in it".to_owned()));
-        }
-        builder = builder.tls_certs_only(roots);
-    }
-    if let Some((certificate, key)) = &contents.identity {
-        let pem = [certificate, b"\n".as_slice(), key.expose_secret().as_bytes()].concat();
-        let identity =
-            Identity::from_pem(&pem).map_err(|error| named(&tls.certificate_file, causes(&error)))?;
-        builder = builder.identity(identity);
-    }
-    if tls.server_name.is_some()
-        && let Some(host) = address.host_str()
-    {
-        builder = builder.dns_resolver(InsteadOf(host.trim_matches(['[', ']']).to_owned()));
-    }
-    Ok(builder.tls_danger_accept_invalid_certs(tls.skip_verify))
-}
-
 /// Host and port, as a client that knows nothing of the certificate's name would say them.
 fn authority(address: &Url) -> Option<String> {
     let host = address.host_str()?;
     Some(address.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
-}
-
-/// The certificate's name is asked for, and the address is connected to.
-struct InsteadOf(String);
-
-impl reqwest::dns::Resolve for InsteadOf {
-    fn resolve(&self, _: reqwest::dns::Name) -> reqwest::dns::Resolving {
-        let host = self.0.clone();
-        Box::pin(async move {
-            let found: Vec<SocketAddr> = match host.parse::<IpAddr>() {
-                Ok(ip) => vec![SocketAddr::new(ip, 0)],
-                Err(_) => tokio::net::lookup_host((host, 0)).await?.collect(),
-            };
-            let addresses: reqwest::dns::Addrs = Box::new(found.into_iter());
-            Ok(addresses)
-        })
-    }
 }

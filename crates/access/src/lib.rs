@@ -1,9 +1,11 @@
 #![doc = include_str!("../README.md")]
 
+mod again;
 mod connection;
 mod expiry;
 mod explain;
 mod files;
+mod live;
 mod refusals;
 mod standing;
 mod target;

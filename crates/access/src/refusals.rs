@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use reqwest::Method;
 use tokio::time::Instant;
+use url::Url;
 
 /// A refusal that nobody has met again for so long is forgotten: some calls are made once in a session's life.
 const REMEMBERED: Duration = Duration::from_secs(300);
@@ -25,7 +27,10 @@ pub(crate) enum News {
 /// One kind of call that is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Refusal {
-    path: String,
+    /// What was asked for, or was to be changed.
+    url: Url,
+    /// Asking again changes nothing.
+    question: bool,
     detail: String,
     /// The token itself is not accepted, so that whatever is permitted later shows that it is again.
     whole: bool,
@@ -40,12 +45,13 @@ pub(crate) struct Refusals {
 
 impl Refusals {
     /// A call was refused. The token as a whole is worth one line, whatever is tried with it.
-    pub(crate) fn refused(&mut self, method: &str, path: &str, detail: &str, now: Instant) -> Option<News> {
+    pub(crate) fn refused(&mut self, method: &Method, url: &Url, detail: &str, now: Instant) -> Option<News> {
         self.forget(now);
-        let (call, whole) = (kind(method, path), is_the_token(detail));
+        let (call, whole) = (kind(method.as_str(), url.path()), is_the_token(detail));
         let known =
             self.calls.contains_key(&call) || (whole && self.calls.values().any(|refusal| refusal.whole));
-        let refusal = Refusal { path: path.to_owned(), detail: detail.to_owned(), whole, met: now };
+        let question = method == Method::GET;
+        let refusal = Refusal { url: url.clone(), question, detail: detail.to_owned(), whole, met: now };
         self.calls.insert(call.clone(), refusal);
         (!known).then(|| News::Refused { call, detail: detail.to_owned() })
     }
@@ -56,7 +62,7 @@ impl Refusals {
             return None;
         }
         let call = kind(method, path);
-        self.calls.retain(|kind, refusal| !(refusal.whole || (*kind == call && refusal.path == path)));
+        self.calls.retain(|kind, refusal| !(refusal.whole || (*kind == call && refusal.url.path() == path)));
         self.forget(now);
         self.calls.is_empty().then_some(News::Permitted)
     }
@@ -64,6 +70,12 @@ impl Refusals {
     /// Other credentials are shown from now on: whether they are refused is not known.
     pub(crate) fn renewed(&mut self) {
         self.calls.clear();
+    }
+
+    /// What was refused and can be asked again without changing anything.
+    pub(crate) fn questions(&self, now: Instant) -> Vec<Url> {
+        let current = self.calls.values().filter(|refusal| refusal.question && is_remembered(refusal, now));
+        current.map(|refusal| refusal.url.clone()).collect()
     }
 
     /// What is refused now: the call that was refused last, in the agent's words, and how many kinds there are.
@@ -116,6 +128,10 @@ mod tests {
 
     use super::*;
 
+    fn at(path: &str) -> Url {
+        Url::parse("http://127.0.0.1:8500").unwrap().join(path).unwrap()
+    }
+
     fn is_refused(news: &Option<News>) -> bool {
         matches!(news, Some(News::Refused { .. }))
     }
@@ -135,8 +151,8 @@ mod tests {
     #[test]
     fn a_token_that_is_not_accepted_is_one_piece_of_news() {
         let (mut refusals, now) = (Refusals::default(), Instant::now());
-        assert!(is_refused(&refusals.refused("GET", "/v1/kv/a", "ACL not found", now)));
-        assert_eq!(refusals.refused("PUT", "/v1/txn", "ACL not found", now), None);
+        assert!(is_refused(&refusals.refused(&Method::GET, &at("/v1/kv/a"), "ACL not found", now)));
+        assert_eq!(refusals.refused(&Method::PUT, &at("/v1/txn"), "ACL not found", now), None);
         assert_eq!(refusals.now(now).unwrap().2, 2);
         assert_eq!(refusals.permitted("GET", "/v1/catalog/service/x", now), Some(News::Permitted));
         assert_eq!(refusals.now(now), None);
@@ -145,16 +161,32 @@ mod tests {
     #[test]
     fn a_missing_right_is_refused_until_that_same_call_is_permitted() {
         let (mut refusals, now) = (Refusals::default(), Instant::now());
-        assert!(is_refused(&refusals.refused("GET", "/v1/kv/a/tokens", "Permission denied", now)));
+        assert!(is_refused(&refusals.refused(
+            &Method::GET,
+            &at("/v1/kv/a/tokens"),
+            "Permission denied",
+            now
+        )));
         assert_eq!(refusals.permitted("GET", "/v1/kv/a/members", now), None);
-        assert_eq!(refusals.refused("GET", "/v1/kv/a/tokens", "Permission denied", now), None);
+        assert_eq!(refusals.refused(&Method::GET, &at("/v1/kv/a/tokens"), "Permission denied", now), None);
         assert_eq!(refusals.permitted("GET", "/v1/kv/a/tokens", now), Some(News::Permitted));
+    }
+
+    #[test]
+    fn only_what_changes_nothing_is_asked_again() {
+        let (mut refusals, now) = (Refusals::default(), Instant::now());
+        refusals.refused(&Method::PUT, &at("/v1/txn"), "Permission denied", now);
+        assert_eq!(refusals.questions(now), []);
+        let job = at("/v1/job/a?namespace=b");
+        refusals.refused(&Method::GET, &job, "Permission denied", now);
+        assert_eq!(refusals.questions(now), [job]);
+        assert_eq!(refusals.questions(now + REMEMBERED), []);
     }
 
     #[test]
     fn what_nobody_tries_again_is_forgotten() {
         let (mut refusals, now) = (Refusals::default(), Instant::now());
-        refusals.refused("PUT", "/v1/client/allocation/x/signal", "Permission denied", now);
+        refusals.refused(&Method::PUT, &at("/v1/client/allocation/x/signal"), "Permission denied", now);
         assert!(refusals.now(now + REMEMBERED / 2).is_some());
         assert_eq!(refusals.now(now + REMEMBERED), None);
         assert_eq!(refusals.permitted("GET", "/v1/jobs", now + REMEMBERED), Some(News::Permitted));
@@ -171,7 +203,7 @@ mod tests {
                 let news = if permitted {
                     refusals.permitted("GET", paths[path], now)
                 } else {
-                    refusals.refused("GET", paths[path], "Permission denied", now)
+                    refusals.refused(&Method::GET, &at(paths[path]), "Permission denied", now)
                 };
                 match news {
                     Some(News::Refused { .. }) => told = true,

@@ -9,7 +9,9 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::TypedMetric;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
+use reqwest::Method;
 use tokio::time::Instant;
+use url::Url;
 
 use crate::Target;
 use crate::refusals::{News, Refusals, is_the_token};
@@ -109,11 +111,11 @@ impl Access {
     }
 
     /// A call was refused; whatever it would have changed is unchanged.
-    pub(crate) fn refused(&self, method: &str, path: &str, detail: &str) {
+    pub(crate) fn refused(&self, method: &Method, url: &Url, detail: &str) {
         let mut troubles = self.state.troubles.lock();
         // A refusal is an answer: the connection itself is trusted.
         troubles.untrusted = None;
-        let news = troubles.refusals.refused(method, path, detail, Instant::now());
+        let news = troubles.refusals.refused(method, url, detail, Instant::now());
         self.settle(&troubles);
         if let Some(News::Refused { call, detail }) = news {
             tracing::warn!(
@@ -124,6 +126,14 @@ impl Access {
                 self.target.name
             );
         }
+    }
+
+    /// What was refused and can be asked again without changing anything.
+    pub(crate) fn refused_questions(&self) -> Vec<Url> {
+        if !self.state.any.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        self.state.troubles.lock().refusals.questions(Instant::now())
     }
 
     /// No connection: one side does not trust the other's certificate.
@@ -233,7 +243,9 @@ mod tests {
         access.expires(Some(jiff::Timestamp::UNIX_EPOCH + std::time::Duration::from_secs(90)));
         assert!(metrics(&access).contains("cluster_token_expiry_timestamp_seconds{target=\"consul\"} 90"));
         assert!(metrics(&access).contains("cluster_access{target=\"consul\"} 1"));
-        access.refused("GET", "/v1/kv/a", "ACL not found");
+        let key = Url::parse("http://127.0.0.1:8500/v1/kv/a").unwrap();
+        access.refused(&Method::GET, &key, "ACL not found");
+        assert_eq!(access.refused_questions(), [key]);
         let told = access.problem().unwrap();
         assert!(told.contains("does not accept the token") && told.contains("/run/token"), "{told}");
         assert!(metrics(&access).contains("cluster_access{target=\"consul\"} 0"));
