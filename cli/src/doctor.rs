@@ -1,9 +1,11 @@
-//! `bivouac doctor`: looks at everything that Bivouac stands on, and says what is wrong and how to mend it. Changes
-//! nothing: what has to be tried is tried so that it is judged and not carried out.
+//! `bivouac doctor`: looks at everything that Bivouac stands on, and says what is wrong and how to mend it. Leaves
+//! everything as it was: what has to be tried is tried so that it is judged and not carried out, save a session of Consul,
+//! which is opened and closed again.
 
 mod agents;
 mod certificates;
 mod consul;
+mod judge;
 mod names;
 mod nomad;
 mod proxies;
@@ -21,11 +23,6 @@ use crate::{connect, environment, output};
 use agents::{Agent, Heard};
 use report::{Finding, Level, Report};
 
-/// Clocks this far apart are worth a warning: leases and lifetimes are promises in wall-clock time.
-const CLOCKS_APART: f64 = 2.0;
-/// From here on tickets are refused that were issued just now.
-const CLOCKS_BROKEN: f64 = 30.0;
-
 /// Look at everything that Bivouac stands on, and say what is wrong and how to mend it
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
@@ -37,7 +34,7 @@ Examples:
 
 Run it where the service or a proxy runs, in the same environment: Nomad and Consul are found by
 the variables of their own tools, everything else by the variables of `service` and `proxy`.
-Nothing is changed. What is not configured is skipped. Exit code 1 if there is an error.")]
+Nothing is left changed. What is not configured is skipped. Exit code 1 if there is an error.")]
 pub(crate) struct Args {
     #[command(flatten)]
     connect: connect::Args,
@@ -247,69 +244,7 @@ impl<'a> Examination<'a> {
     }
 
     fn clocks(&mut self) {
-        let findings = self.clocks.iter().map(|(name, ahead)| clock(name, *ahead)).collect::<Vec<_>>();
+        let findings = self.clocks.iter().map(|(name, ahead)| judge::clock(name, *ahead)).collect::<Vec<_>>();
         self.report.add(findings);
-    }
-}
-
-fn clock(name: &str, ahead: f64) -> Finding {
-    let check = format!("{name}.clock");
-    let apart = ahead.abs();
-    let found = format!(
-        "its clock is {apart:.0} s {} ours",
-        if ahead.is_sign_negative() { "behind" } else { "ahead of" }
-    );
-    let fix = "Keep every machine's clock with NTP (chrony): leases, lifetimes and tickets are promises in wall-clock time.";
-    if apart > CLOCKS_BROKEN {
-        Finding::error(check, found, fix)
-    } else if apart > CLOCKS_APART {
-        Finding::warning(check, found, fix)
-    } else {
-        Finding::ok(check, "its clock agrees with ours")
-    }
-}
-
-/// What is to be said of a version.
-fn judge_version(check: &str, name: &str, version: &str, oldest: (u32, u32), needed_for: &str) -> Finding {
-    let mut numbers = version.split(['.', '-', '+']).map(str::parse::<u32>);
-    let (major, minor) = oldest;
-    match (numbers.next(), numbers.next()) {
-        (Some(Ok(a)), Some(Ok(b))) if (a, b) >= oldest => {
-            Finding::ok(check, format!("{name} is of version {version}"))
-        }
-        (Some(Ok(_)), Some(Ok(_))) => Finding::error(
-            check,
-            format!("{name} is of version {version}"),
-            format!("Install {major}.{minor} or later, for {needed_for}."),
-        ),
-        _ => {
-            Finding::skipped(check, format!("{name} does not tell a version that can be read ({version:?})"))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn old_versions_are_errors() {
-        let level = |version| judge_version("v", "Nomad", version, (1, 8), "x").level;
-        assert_eq!(
-            (level("1.8.0"), level("1.11.3"), level("2.0.0-beta.1")),
-            (Level::Ok, Level::Ok, Level::Ok)
-        );
-        assert_eq!(
-            (level("1.7.9"), level("0.12.1"), level("new")),
-            (Level::Error, Level::Error, Level::Skipped)
-        );
-    }
-
-    #[test]
-    fn clocks_may_differ_a_little() {
-        let level = |ahead| clock("nomad", ahead).level;
-        assert_eq!((level(0.4), level(-1.9)), (Level::Ok, Level::Ok));
-        assert_eq!((level(-5.0), level(31.0)), (Level::Warning, Level::Error));
-        assert!(clock("nomad", -5.0).found.contains("5 s behind"));
     }
 }

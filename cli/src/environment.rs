@@ -6,6 +6,9 @@ use bivouac_service::Failpoints;
 
 use crate::nomad_env::{self, Nomad};
 
+/// Major and minor number of the oldest Consul that this is made for.
+pub(crate) const OLDEST_CONSUL: (u32, u32) = (1, 16);
+
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
@@ -17,20 +20,18 @@ pub(crate) fn consul() -> anyhow::Result<bivouac_consul::Config> {
 
 /// Says so if Consul is older than what this is made for. A policy need not permit that question: then it stays open.
 pub(crate) async fn compare_consuls_version(consul: bivouac_consul::Client) {
-    const OLDEST: (u32, u32) = (1, 16);
+    let (major, minor) = OLDEST_CONSUL;
     let agent = loop {
         match consul.agent().await {
             Ok(agent) => break agent,
             Err(bivouac_consul::Error::Unavailable(_)) => tokio::time::sleep(Duration::from_secs(5)).await,
             Err(why) => {
-                let (major, minor) = OLDEST;
                 tracing::debug!(%why, "Consul does not tell its version; {major}.{minor} or later is assumed.");
                 return;
             }
         }
     };
-    if agent.release().is_some_and(|release| release < OLDEST) {
-        let (major, minor) = OLDEST;
+    if agent.release().is_some_and(|release| release < OLDEST_CONSUL) {
         tracing::warn!(
             consul.version = agent.version,
             "Consul is older than {major}.{minor}, the oldest that this is made for: upgrade it."

@@ -70,13 +70,13 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<Cell>]) -> io::Result<()> {
     Ok(())
 }
 
-/// Prints "name  text" lines with the names aligned.
+/// Prints "name  text" lines with the names aligned; a text does nothing to the terminal.
 pub(crate) fn fields(pairs: &[(&str, String)]) -> io::Result<()> {
     let width = pairs.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     let mut out = anstream::stdout().lock();
     for (name, text) in pairs {
         let padding = width - name.chars().count() + 2;
-        writeln!(out, "  {}{:padding$}{text}", name.dimmed(), "")?;
+        writeln!(out, "  {}{:padding$}{}", name.dimmed(), "", printable(text))?;
     }
     Ok(())
 }

@@ -128,15 +128,7 @@ pub(crate) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
     let service =
         Service::bind(config, Arc::clone(&ledger), Arc::new(NomadBackend::new(nomad.clone(), jobs))).await?;
     let (api, internal) = (service.api_addr(), service.internal_addr());
-    let registration = if registration::is_nomads_business() {
-        None
-    } else {
-        let told = |address| registration::advertised(address, args.advertise);
-        let listener = |role, address| Ok(Listener { role, address: told(address)?, health: told(address)? });
-        let listeners: anyhow::Result<Vec<_>> =
-            [listener("service", api), listener("link", internal)].into_iter().collect();
-        Some(Registration::new(consul.clone(), &args.prefix, &listeners?))
-    };
+    let registration = args.registration(consul.clone(), api, internal)?;
     let (api_url, internal_url) = (ready_file::http(api), ready_file::http(internal));
     tracing::info!(api = api_url, internal = internal_url, "The service serves.");
     if let Some(file) = &args.ready_file {
@@ -157,12 +149,14 @@ pub(crate) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
         }
         same.unwrap_or(Ok(()))
     };
-    let (served, (), _, checked) = tokio::join!(
-        service.run(shutdown.clone()),
-        registered,
-        shutdown.run_until_cancelled(tokens),
-        checked,
-    );
+    let served = async {
+        let served = service.run(shutdown.clone()).await;
+        // If it could not go on: what is beside it goes, too, and is not registered for ever.
+        shutdown.cancel();
+        served
+    };
+    let (served, (), _, checked) =
+        tokio::join!(served, registered, shutdown.run_until_cancelled(tokens), checked,);
     served?;
     checked
 }
@@ -179,6 +173,23 @@ async fn same_installation(ledger: &Arc<dyn Ledger>, fingerprint: &str) -> anyho
 }
 
 impl Args {
+    /// What to say in Consul of both listeners; `None` where Nomad says it.
+    fn registration(
+        &self,
+        consul: bivouac_consul::Client,
+        api: SocketAddr,
+        internal: SocketAddr,
+    ) -> anyhow::Result<Option<Registration>> {
+        if registration::is_nomads_business() {
+            return Ok(None);
+        }
+        let told = |address| registration::advertised(address, self.advertise);
+        let listener = |role, address| Ok(Listener { role, address: told(address)?, health: told(address)? });
+        let listeners: anyhow::Result<Vec<_>> =
+            [listener("service", api), listener("link", internal)].into_iter().collect();
+        Ok(Some(Registration::new(consul, &self.prefix, &listeners?)))
+    }
+
     fn config(&self) -> anyhow::Result<Config> {
         let patience = &self.patience;
         let kept = |span: Span| SignedDuration::try_from(span.get()).context("the retention is too long");

@@ -49,7 +49,7 @@ pub(crate) fn print(session: &Session, now: Timestamp) -> anyhow::Result<()> {
     }
     if let Some(reason) = session.reason.as_ref().filter(|reason| !reason.log_tail.is_empty()) {
         output::line(format_args!("\n  {}", "what it printed last".dimmed()))?;
-        reason.log_tail.iter().try_for_each(|line| output::line(format_args!("  {line}")))?;
+        reason.log_tail.iter().try_for_each(|line| output::line(format_args!("  {}", printable(line))))?;
     }
     Ok(())
 }
@@ -77,11 +77,11 @@ fn facts(session: &Session, now: Timestamp) -> Vec<(&'static str, String)> {
     }
     facts.push(("policy", policy(session)));
     if let Some(user) = &session.user {
-        facts.push(("user", printable(user)));
+        facts.push(("user", user.clone()));
     }
     if !session.labels.is_empty() {
         let labels: Vec<_> = session.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        facts.push(("labels", printable(&labels.join(" "))));
+        facts.push(("labels", labels.join(" ")));
     }
     facts
 }
@@ -110,7 +110,7 @@ pub(crate) fn why(session: &Session, now: Timestamp) -> String {
         return because(reason);
     }
     if let Some(waiting) = &session.waiting_for {
-        return format!("waits for room: {waiting}");
+        return format!("waits for room: {}", printable(waiting));
     }
     let Some(alive) = &session.alive else { return "-".to_owned() };
     let open: u64 = alive.proxies.iter().map(|proxy| u64::from(proxy.open)).sum();

@@ -25,7 +25,7 @@ pub(crate) struct Admin {
     pub(crate) access: Option<Access>,
     /// The listener for session traffic is open.
     pub(crate) serving: Arc<AtomicBool>,
-    /// The proxy stops.
+    /// The proxy stops, or an operator has it drained.
     pub(crate) draining: CancellationToken,
 }
 
@@ -40,10 +40,13 @@ struct Readiness {
 struct Checks {
     /// Session traffic is accepted.
     serving: bool,
-    /// The proxy stops: no new connections.
+    /// The proxy stops, or an operator has it drained: no new connections.
     draining: bool,
     /// Its evidence counts before a session is stopped. Without it, sessions are served on what is known.
     member: bool,
+    /// It has left the members for good.
+    #[serde(skip)]
+    left: bool,
     /// What Consul refuses, and what to do about it; null if it refuses nothing. Sessions are served on what is known.
     refused: Option<String>,
     /// Replicas of the service that it is linked to. Without any, sessions are served from records and directory.
@@ -64,6 +67,7 @@ async fn readyz(State(admin): State<Admin>, headers: HeaderMap) -> Response {
         serving: admin.serving.load(Ordering::Relaxed),
         draining: admin.draining.is_cancelled(),
         member: admin.membership.borrow().epoch().is_some(),
+        left: matches!(*admin.membership.borrow(), Membership::Left),
         refused: admin.access.as_ref().and_then(Access::problem),
         links: admin.table.outbox.up(),
     };
@@ -79,6 +83,9 @@ async fn readyz(State(admin): State<Admin>, headers: HeaderMap) -> Response {
 impl Checks {
     /// What an operator reads as the check's output in Consul.
     fn sentences(&self) -> String {
+        if self.left {
+            return "Drained: it has left the members, and stays so until it is started again.\n".to_owned();
+        }
         let state = match (self.serving, self.draining) {
             (_, true) => "Draining: nothing new is accepted, what is open may end by itself.\n",
             (true, false) => "Serving session traffic.\n",
@@ -112,5 +119,21 @@ async fn metrics(State(admin): State<Admin>) -> Response {
             ([(header::CONTENT_TYPE, openmetrics)], text).into_response()
         }
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_that_has_left_does_not_say_that_it_joins_again() {
+        let serving =
+            Checks { serving: true, draining: false, member: false, left: false, refused: None, links: 0 };
+        let told = serving.sentences();
+        assert!(told.contains("tries to join again") && told.contains("linked to no replica"), "{told}");
+        let told = Checks { draining: true, left: true, ..serving }.sentences();
+        assert_eq!(told.lines().count(), 1, "{told}");
+        assert!(told.starts_with("Drained"), "{told}");
     }
 }

@@ -118,6 +118,7 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::time::Duration;
 
     use bivouac_protocol::{Reason, ReasonCode};
@@ -168,6 +169,12 @@ mod tests {
             assert!(page.contains(refusal.code()) && page.contains("req-1"));
             assert!(!page.contains("{{title}}") && !page.contains("<script>"), "{page}");
         }
+    }
+
+    #[test]
+    fn the_list_of_codes_is_complete() {
+        let codes: BTreeSet<_> = every().iter().map(Refusal::code).collect();
+        assert_eq!(codes, BTreeSet::from(Refusal::CODES));
     }
 
     #[test]

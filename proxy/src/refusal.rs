@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bivouac_protocol::{Reason, ReasonCode};
+use bivouac_protocol::Reason;
 use http::StatusCode;
 
 /// Why a request is not served.
@@ -47,7 +47,7 @@ pub(crate) enum Refusal {
 pub(crate) const START_PAGE_REFRESH: Duration = Duration::from_secs(1);
 
 impl Refusal {
-    /// All stable codes.
+    /// All stable codes: whatever is counted by them is there from the start.
     pub(crate) const CODES: [&str; 15] = [
         "bad_request",
         "head_too_large",
@@ -185,9 +185,7 @@ pub(crate) fn close_code(reason: Option<&Reason>) -> (u16, &'static str) {
     const ENDED: u16 = 4410;
     match reason.map(|reason| reason.code) {
         None => (GOING_AWAY, "draining"),
-        Some(
-            code @ (ReasonCode::Idle | ReasonCode::Quiet | ReasonCode::Lifetime | ReasonCode::Requested),
-        ) => (GOING_AWAY, code.as_str()),
+        Some(code) if code.is_on_purpose() => (GOING_AWAY, code.as_str()),
         Some(code) => (ENDED, code.as_str()),
     }
 }

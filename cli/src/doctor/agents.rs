@@ -127,22 +127,22 @@ pub(crate) fn http() -> reqwest::Result<reqwest::Client> {
 pub(crate) async fn ask(request: reqwest::RequestBuilder) -> Result<Heard, Silence> {
     match request.send().await {
         Ok(response) => hear(response).await,
-        Err(error) => Err(Silence(causes(&error.without_url()))),
+        Err(error) => Err(Silence(cause(&error.without_url()))),
     }
 }
 
-/// The whole chain: the outermost text says only that "sending the request" failed.
-fn causes(error: &dyn std::error::Error) -> String {
+/// The innermost cause: the outermost text says only that "sending the request" failed.
+fn cause(error: &dyn std::error::Error) -> String {
     let mut innermost = error;
-    while let Some(cause) = innermost.source() {
-        innermost = cause;
+    while let Some(source) = innermost.source() {
+        innermost = source;
     }
     innermost.to_string()
 }
 
 async fn hear(response: Response) -> Result<Heard, Silence> {
     let heard = hear_head_of(&response);
-    let body = response.text().await.map_err(|error| Silence(causes(&error.without_url())))?;
+    let body = response.text().await.map_err(|error| Silence(cause(&error.without_url())))?;
     Ok(Heard { body, ..heard })
 }
 

@@ -1,18 +1,16 @@
-//! Consul: reached, new enough, led, and each right that we need, tried without changing anything.
+//! Consul: reached, new enough, led, and each right that we need, tried without leaving anything behind.
 
-use jiff::Timestamp;
-use rand::Rng;
+use bivouac_ledger::consul::PROBES;
+use bivouac_ledger::directory::consul::service_name;
+use bivouac_ledger::{installation, leader, members, records, tokens};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::Role;
 use super::agents::{self, Agent, Heard};
+use super::judge;
 use super::report::Finding;
-
-/// Major and minor number of the oldest that has what we use.
-const OLDEST: (u32, u32) = (1, 16);
-/// A token that ends sooner is worth a warning.
-const SOON_HOURS: i64 = 1;
+use crate::environment::OLDEST_CONSUL;
 
 /// Looks at it. Returns the findings and, if it answered, one answer for the clocks.
 pub(crate) async fn examine(agent: &Agent, role: Role, prefix: &str) -> (Vec<Finding>, Option<Heard>) {
@@ -29,7 +27,7 @@ pub(crate) async fn examine(agent: &Agent, role: Role, prefix: &str) -> (Vec<Fin
     };
     let mut findings = vec![
         Finding::ok("consul.reachable", format!("Consul answers at {}", agent.address)),
-        has_leader(&leader),
+        judge::leader("consul", &leader, "nothing is spawned or stopped for idleness"),
         token(agent).await,
     ];
     if leader.is_ok() {
@@ -51,20 +49,6 @@ pub(crate) async fn examine(agent: &Agent, role: Role, prefix: &str) -> (Vec<Fin
     (findings, Some(leader))
 }
 
-fn has_leader(heard: &Heard) -> Finding {
-    match heard.json() {
-        Value::String(leader) if heard.is_ok() && !leader.is_empty() => {
-            Finding::ok("consul.leader", format!("its servers are led by {leader}"))
-        }
-        _ => Finding::error(
-            "consul.leader",
-            format!("its servers have no leader ({})", heard.said()),
-            "See `consul operator raft list-peers` and the servers' logs: a majority of them has to run. Until then \
-             sessions go on, and nothing is spawned or stopped for idleness.",
-        ),
-    }
-}
-
 /// Whether the token is one, and for how long.
 async fn token(agent: &Agent) -> Finding {
     const CHECK: &str = "consul.token";
@@ -78,7 +62,7 @@ async fn token(agent: &Agent) -> Finding {
         }
         Ok(heard) if heard.is_ok() => match agents::time(&heard.json()["ExpirationTime"]) {
             None => Finding::ok(CHECK, "the token is valid and does not expire"),
-            Some(end) => expiry(CHECK, end, &replace),
+            Some(end) => judge::expiry(CHECK, end, &replace),
         },
         Ok(heard) if heard.body.contains("ACL support disabled") => Finding::warning(
             CHECK,
@@ -96,29 +80,13 @@ async fn token(agent: &Agent) -> Finding {
     }
 }
 
-/// What is to be said of a token that ends.
-pub(super) fn expiry(check: &str, end: Timestamp, replace: &str) -> Finding {
-    let left = end.duration_since(Timestamp::now());
-    if left.is_negative() {
-        Finding::error(check, format!("the token has expired at {end}"), replace)
-    } else if left.as_hours() < SOON_HOURS {
-        Finding::warning(
-            check,
-            format!("the token expires at {end}"),
-            format!("Whoever issues it has to renew it before then. {replace}"),
-        )
-    } else {
-        Finding::ok(check, format!("the token is valid until {end}"))
-    }
-}
-
 async fn version(agent: &Agent) -> Finding {
     const CHECK: &str = "consul.version";
     match agent.get(&["agent", "self"], &[]).await {
         Ok(heard) if heard.is_ok() => {
             let json = heard.json();
             let version = json["Config"]["Version"].as_str().unwrap_or_default();
-            super::judge_version(CHECK, "Consul", version, OLDEST, "transactions and ACL rules that we use")
+            judge::version(CHECK, "Consul", version, OLDEST_CONSUL, "transactions and ACL rules that we use")
         }
         // Not a right that service or proxy need.
         Ok(_) | Err(_) => Finding::skipped(CHECK, "the token may not ask for it (agent:read)"),
@@ -126,7 +94,7 @@ async fn version(agent: &Agent) -> Finding {
 }
 
 async fn may_read(agent: &Agent, prefix: &str) -> Finding {
-    let key = format!("{prefix}/members");
+    let key = format!("{prefix}/{}", members::KEY);
     match agent.get(&["kv", &key], &[("consistent", "")]).await {
         Ok(heard) if heard.is_ok() || heard.status == 404 => {
             Finding::ok("consul.read", format!("the token may read {key}"))
@@ -135,14 +103,25 @@ async fn may_read(agent: &Agent, prefix: &str) -> Finding {
     }
 }
 
-/// What a process of this role writes.
+/// What a process of this role writes, or has judged as if it did.
 fn written_keys(role: Role, prefix: &str) -> Vec<String> {
-    let parts: &[&str] = match role {
-        Role::Service => &["leader", "members", "generation_floor", "sessions/doctor", "tokens/doctor"],
-        Role::Proxy => &["members", "proxies/doctor", "sessions/doctor"],
-        Role::Operator => &[],
+    let below = |folder: &str| format!("{folder}doctor");
+    let (record, proxy) = (below(records::PREFIX), below(members::PREFIX));
+    let keys = match role {
+        Role::Service => vec![
+            leader::KEY.to_owned(),
+            members::KEY.to_owned(),
+            records::FLOOR_KEY.to_owned(),
+            installation::KEY.to_owned(),
+            record,
+            proxy,
+            below(tokens::PREFIX),
+            below(PROBES),
+        ],
+        Role::Proxy => vec![members::KEY.to_owned(), proxy, record],
+        Role::Operator => Vec::new(),
     };
-    parts.iter().map(|part| format!("{prefix}/{part}")).collect()
+    keys.iter().map(|key| format!("{prefix}/{key}")).collect()
 }
 
 /// One line if all may be written, else one for each that may not.
@@ -190,7 +169,7 @@ async fn session(agent: &Agent) -> Finding {
 
 async fn catalogue(agent: &Agent, prefix: &str) -> Finding {
     const CHECK: &str = "consul.catalogue";
-    let service = format!("{}-link", prefix.replace('/', "-"));
+    let service = service_name(prefix, "link");
     match agent.get(&["health", "service", &service], &[]).await {
         Ok(heard) if heard.is_ok() && !heard.filtered => match heard.json().as_array().map_or(0, Vec::len) {
             0 => Finding::warning(
@@ -212,7 +191,7 @@ async fn catalogue(agent: &Agent, prefix: &str) -> Finding {
 /// Whether some replica leads: its lock is in the ledger.
 async fn bivouacs_leader(agent: &Agent, prefix: &str) -> Finding {
     const CHECK: &str = "service.leader";
-    let key = format!("{prefix}/leader");
+    let key = format!("{prefix}/{}", leader::KEY);
     match agent.get(&["kv", &key], &[("consistent", "")]).await {
         Ok(heard) if heard.is_ok() && heard.json()[0]["Session"].is_string() => {
             Finding::ok(CHECK, "a replica of the service leads")
@@ -238,11 +217,4 @@ fn denied(check: &str, what: &str, answer: Result<Heard, agents::Silence>) -> Fi
             Finding::error(check, format!("cannot {what}: {}", silence.0), "Look at the agent's log.")
         }
     }
-}
-
-/// A name that is nobody's: for look-ups that must find nothing.
-pub(super) fn nobody() -> String {
-    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-    let mut rng = rand::rng();
-    (0..20).map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())])).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use bivouac_protocol::SessionId;
 use reqwest::header::ACCEPT;
 use tokio::net::lookup_host;
 use url::{Host, Url};
@@ -21,7 +22,8 @@ pub(crate) async fn examine(
         let found = format!("{session_url} has no domain: sessions need a name each");
         return (vec![Finding::error("domain.name", found, "Give a domain with --session-url.")], None);
     };
-    let label = super::consul::nobody();
+    // Nobody's: it is random.
+    let label = SessionId::random().to_string();
     let mut findings = vec![resolves(&label, domain).await];
     let mut heard = None;
     if findings.iter().all(|finding| finding.fix.is_none()) {

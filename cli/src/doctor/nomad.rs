@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Role;
 use super::agents::{self, Agent, Heard, Silence};
-use super::consul::expiry;
+use super::judge;
 use super::report::Finding;
 
 /// Major and minor number of the oldest that keeps a session of an unreachable node from being started twice.
@@ -35,10 +35,10 @@ pub(crate) async fn examine(
     };
     let mut findings = vec![
         Finding::ok("nomad.reachable", format!("Nomad answers at {}", agent.address)),
-        has_leader(&leader),
+        judge::leader("nomad", &leader, "nothing is spawned"),
         token(agent).await,
     ];
-    if leader.is_ok() && role != Role::Proxy {
+    if leader.is_ok() {
         findings.extend(itself(agent).await);
         for namespace in namespaces {
             findings.extend(rights(agent, role, namespace).await);
@@ -64,20 +64,6 @@ async fn rights(agent: &Agent, role: Role, namespace: &str) -> Vec<Finding> {
     findings
 }
 
-fn has_leader(heard: &Heard) -> Finding {
-    match heard.json() {
-        Value::String(leader) if heard.is_ok() && !leader.is_empty() => {
-            Finding::ok("nomad.leader", format!("its servers are led by {leader}"))
-        }
-        _ => Finding::error(
-            "nomad.leader",
-            format!("its servers have no leader ({})", heard.said()),
-            "See `nomad operator raft list-peers` and the servers' logs: a majority of them has to run. Until then \
-             sessions go on, and nothing is spawned.",
-        ),
-    }
-}
-
 async fn token(agent: &Agent) -> Finding {
     const CHECK: &str = "nomad.token";
     const NO_ACLS: &str = "acls-disabled";
@@ -92,7 +78,7 @@ async fn token(agent: &Agent) -> Finding {
         Ok(heard) if heard.is_ok() && heard.json()["AccessorID"] != NO_ACLS => {
             match agents::time(&heard.json()["ExpirationTime"]) {
                 None => Finding::ok(CHECK, "the token is valid and does not expire"),
-                Some(end) => expiry(CHECK, end, &replace),
+                Some(end) => judge::expiry(CHECK, end, &replace),
             }
         }
         Ok(heard) if heard.is_ok() || heard.body.contains("ACL support disabled") => Finding::warning(
@@ -128,7 +114,7 @@ async fn itself(agent: &Agent) -> Vec<Finding> {
     let config = &heard.json()["config"];
     let version = config["Version"]["Version"].as_str().unwrap_or_default();
     let why = "keeping a session of an unreachable node from being started a second time";
-    let mut findings = vec![super::judge_version("nomad.version", "Nomad", version, OLDEST, why)];
+    let mut findings = vec![judge::version("nomad.version", "Nomad", version, OLDEST, why)];
     findings.push(buffer(&config["Server"]));
     findings
 }

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 use reqwest::header::ACCEPT;
+use serde_json::Value;
 use url::Url;
 
 use super::agents::{self, Heard};
@@ -32,23 +33,32 @@ pub(crate) async fn examine(http: &reqwest::Client, admin: &Url) -> (Vec<Finding
             return (vec![Finding::error("proxy.reachable", found, fix)], None);
         }
     };
-    let checks = &heard.json()["checks"];
-    let flag = |name: &str| checks[name].as_bool().unwrap_or(false);
     let mut findings = vec![Finding::ok("proxy.reachable", format!("the proxy answers at {admin}"))];
-    findings.push(match (flag("serving"), flag("draining")) {
-        (true, false) => Finding::ok("proxy.serving", "it accepts session traffic"),
-        (_, true) => Finding::warning(
+    findings.extend(checked(&heard.json()["checks"]));
+    (findings, Some(heard))
+}
+
+/// What its `/readyz` says.
+fn checked(checks: &Value) -> Vec<Finding> {
+    let flag = |name: &str| checks[name].as_bool().unwrap_or(false);
+    if flag("draining") {
+        // Whoever drains leaves in the end, and is neither a member nor linked from then on.
+        return vec![Finding::warning(
             "proxy.serving",
-            "it drains: it accepts nothing new",
-            "Nothing, if somebody stops it; else start it again.",
-        ),
-        (false, false) => Finding::error(
+            "it drains, or is drained: it accepts nothing new",
+            "Nothing, if somebody drains or stops it; else start it again.",
+        )];
+    }
+    let serving = if flag("serving") {
+        Finding::ok("proxy.serving", "it accepts session traffic")
+    } else {
+        Finding::error(
             "proxy.serving",
             "it does not accept session traffic yet: it waits for the ledger, to join the members",
             "Look why it cannot reach Consul, or is refused there: its log says so.",
-        ),
-    });
-    findings.push(if flag("member") {
+        )
+    };
+    let member = if flag("member") {
         Finding::ok("proxy.member", "it is a member: its evidence counts")
     } else {
         Finding::error(
@@ -56,8 +66,8 @@ pub(crate) async fn examine(http: &reqwest::Client, admin: &Url) -> (Vec<Finding
             "it is no member: what it sees does not keep sessions alive",
             "Look why it cannot write its document in Consul: its log says so.",
         )
-    });
-    findings.push(match checks["links"].as_u64().unwrap_or(0) {
+    };
+    let links = match checks["links"].as_u64().unwrap_or(0) {
         0 => Finding::error(
             "proxy.links",
             "it is linked to no replica of the service: routes come late, and nothing is stopped for idleness",
@@ -65,8 +75,8 @@ pub(crate) async fn examine(http: &reqwest::Client, admin: &Url) -> (Vec<Finding
              there, and whether both have the same link secret.",
         ),
         links => Finding::ok("proxy.links", format!("it is linked to {links} of the service's replicas")),
-    });
-    (findings, Some(heard))
+    };
+    vec![serving, member, links]
 }
 
 /// What a proxy with these bounds could be made to connect users to.
@@ -111,12 +121,27 @@ fn port_range(ports: &RangeInclusive<u16>) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::super::report::Level;
     use super::*;
 
     fn worst(networks: &[&str], ports: &[RangeInclusive<u16>]) -> Option<Level> {
         let networks: Vec<IpNet> = networks.iter().map(|network| network.parse().unwrap()).collect();
         backends(&networks, ports).iter().map(|finding| finding.level).max()
+    }
+
+    #[test]
+    fn a_proxy_that_is_drained_is_not_blamed_for_having_left() {
+        let worst = |serving, draining, member, links: u64| {
+            let checks = json!({"serving": serving, "draining": draining, "member": member, "links": links});
+            checked(&checks).iter().map(|finding| finding.level).max()
+        };
+        assert_eq!(worst(true, false, true, 1), Some(Level::Ok));
+        assert_eq!(worst(true, true, false, 0), Some(Level::Warning));
+        for (serving, member, links) in [(false, true, 1), (true, false, 1), (true, true, 0)] {
+            assert_eq!(worst(serving, false, member, links), Some(Level::Error));
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(crate) enum Level {
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Finding {
-    /// A stable name: "consul.kv".
+    /// A stable name: "consul.write".
     pub(crate) check: String,
     /// How bad it is.
     pub(crate) level: Level,

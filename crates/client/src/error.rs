@@ -86,7 +86,7 @@ impl Error {
         matches!(self, Self::Refused(problem) if problem.status == 404)
     }
 
-    /// Whether nobody, or nobody able to answer in time, was there: trying again later makes sense.
+    /// Whether nobody, or nobody with the time to answer, was there: trying again later makes sense.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {

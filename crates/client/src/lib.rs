@@ -19,6 +19,7 @@ mod error;
 mod events;
 mod logs;
 mod model;
+mod request;
 mod tokens;
 mod transport;
 
@@ -32,9 +33,10 @@ pub use error::{Error, Problem};
 pub use events::Event;
 pub use logs::{LogQuery, Output};
 pub use model::{
-    Alive, Filter, LeaseLength, ListedMember, MemberList, ProxyUse, Session, SessionPage, SpawnRequest,
-    Spawned, State, Template, TemplateList, Unreachable, Verdict,
+    Alive, ListedMember, MemberList, ProxyUse, Session, SessionPage, Spawned, State, Template, TemplateList,
+    Unreachable, Verdict,
 };
+pub use request::{Filter, LeaseLength, SpawnRequest};
 pub use tokens::{GivenToken, NewToken, Rotation, TokenInfo, TokenList};
 use transport::Transport;
 

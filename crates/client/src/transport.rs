@@ -72,7 +72,7 @@ impl Transport {
         Ok(Reply { value, json })
     }
 
-    pub(crate) async fn text(&self, request: RequestBuilder) -> Result<String, Error> {
+    async fn text(&self, request: RequestBuilder) -> Result<String, Error> {
         self.open(request).await?.text().await.map_err(|source| self.unreachable(source))
     }
 

@@ -13,9 +13,11 @@ const SHORTEST_TTL: Duration = Duration::from_secs(10);
 /// Longest blocking read. After Consul was restored from an older snapshot, one from a newer index is not answered
 /// before its time is up.
 const LONGEST_ROUND: Duration = Duration::from_secs(60);
-
 /// Whoever was let go without news is not back at once.
 const LET_GO_PAUSE: Duration = Duration::from_millis(200);
+
+/// Below this, keys are tried and never written: whoever asks whether a session lives needs the right to.
+pub const PROBES: &str = "session_probe/";
 
 /// A ledger below one prefix of Consul's KV store.
 #[derive(Debug, Clone)]
@@ -148,7 +150,7 @@ impl Ledger for ConsulLedger {
     /// locked key does not exist. A session that is gone fails the first operation, one that lives the second. Reading
     /// the session would tell a token without the right to do so that it is gone, and that is evidence for a removal.
     async fn session_lives(&self, session: &LockSession) -> Result<bool, Error> {
-        let key = self.full(&format!("session_probe/{}", Nonce::random()));
+        let key = self.full(&format!("{PROBES}{}", Nonce::random()));
         let lock = TxnOp::Lock { key: key.clone(), value: Vec::new(), session: session.0.clone() };
         match self.send(&[lock, TxnOp::CheckNotExists { key }]).await? {
             Transaction::Refused(operation) => Ok(operation == 1),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::records::{decode, encode};
+use crate::document::{decode, encode};
 use crate::{Error, Ledger, Op, Transaction};
 
 /// The document's key, below the ledger's prefix.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bivouac_protocol::{Nonce, Term};
 use serde::{Deserialize, Serialize};
 
-use crate::records::encode;
+use crate::document::encode;
 use crate::{Error, Ledger, LockSession, Op, Transaction};
 
 /// The lock's key, below the ledger's prefix.

@@ -3,11 +3,13 @@
 //! [`Ledger`] is the little that Consul's KV store offers and this product needs: consistent reads, transactions of
 //! checks and writes, sessions for locks, and watches. [`memory`] offers the same in one process (embedded mode);
 //! [`consul`] is the real one. What the documents mean is written once, over the trait: [`records`], [`members`],
-//! [`leader`]. Where an allocation listens is not decided here, only looked up: [`directory`].
+//! [`leader`], [`tokens`], [`installation`]. Where an allocation listens is not decided here, only looked up:
+//! [`directory`].
 
 pub mod conformance;
 pub mod consul;
 pub mod directory;
+mod document;
 pub mod installation;
 pub mod leader;
 pub mod measured;

@@ -8,7 +8,7 @@ use bivouac_protocol::member::{Member, Members as Document, Removal, RemovalCaus
 use bivouac_protocol::{BootId, Nonce};
 use jiff::Timestamp;
 
-use crate::records::{Versioned, decode, encode};
+use crate::document::{Versioned, decode, encode};
 use crate::{Error, Index, Ledger, Op, Transaction};
 
 /// The list's key, below the ledger's prefix.

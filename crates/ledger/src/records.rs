@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use bivouac_protocol::{Generation, Reason, Record, SessionId};
 use jiff::Timestamp;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use transition::{
@@ -14,23 +13,17 @@ pub use transition::{
     stopping, touched,
 };
 
+pub use crate::document::Versioned;
+
+use crate::document::{decode, encode};
 use crate::leader;
 use crate::members;
-use crate::{Entry, Error, Index, Ledger, LockSession, Op, Transaction};
+use crate::{Error, Index, Ledger, LockSession, Op, Transaction};
 
 /// Where the records live, below the ledger's prefix.
 pub const PREFIX: &str = "sessions/";
 /// No generation at or below this one is ever claimed again.
 pub const FLOOR_KEY: &str = "generation_floor";
-
-/// A document and the index it was read, or written, at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Versioned<T> {
-    /// The document.
-    pub value: T,
-    /// What a check-and-set against it has to name.
-    pub index: Index,
-}
 
 /// What became of a check-and-set that may not apply.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,22 +61,6 @@ pub struct Records {
 #[must_use]
 pub fn key(id: &SessionId) -> String {
     format!("{PREFIX}{id}")
-}
-
-/// Reads a document out of an entry.
-///
-/// # Errors
-/// [`Error::Corrupt`] with the place in the text.
-pub(crate) fn decode<T: DeserializeOwned>(entry: &Entry) -> Result<Versioned<T>, Error> {
-    serde_json::from_slice(&entry.value)
-        .map(|value| Versioned { value, index: entry.index })
-        .map_err(|error| Error::Corrupt { key: entry.key.clone(), detail: error.to_string() })
-}
-
-/// Writes a document as an operator reads it: JSON, indented.
-pub(crate) fn encode<T: Serialize>(key: &str, document: &T) -> Result<Vec<u8>, Error> {
-    serde_json::to_vec_pretty(document)
-        .map_err(|error| Error::Corrupt { key: key.to_owned(), detail: error.to_string() })
 }
 
 impl Records {

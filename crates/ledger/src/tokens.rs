@@ -6,7 +6,7 @@ use bivouac_protocol::TokenName;
 use bivouac_protocol::token::{Digest, Previous, TokenDocument};
 use jiff::Timestamp;
 
-use crate::records::{Versioned, decode, encode};
+use crate::document::{Versioned, decode, encode};
 use crate::{Error, Ledger, Op, Transaction};
 
 /// Where the documents live, below the ledger's prefix.

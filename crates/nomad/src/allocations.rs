@@ -182,11 +182,17 @@ impl Client {
     /// # Errors
     /// If there is no answer, or the token is refused.
     pub async fn allocation(&self, id: &str) -> Result<Option<Allocation>, Error> {
-        match self.transport.value(self.transport.call(Method::GET, &["allocation", id])).await {
-            Ok(allocation) => Ok(Some(allocation)),
-            Err(Error::NotFound(_)) => Ok(None),
-            Err(error) => Err(error),
-        }
+        self.transport.found(self.transport.call(Method::GET, &["allocation", id])).await
+    }
+
+    /// The job that an allocation was made from, as the servers keep it with the allocation.
+    ///
+    /// # Errors
+    /// If there is no answer, or the token is refused.
+    pub async fn allocation_job(&self, allocation: &str) -> Result<Option<Value>, Error> {
+        let request = self.transport.call(Method::GET, &["allocation", allocation]);
+        let found = self.transport.found::<Value>(request).await?;
+        Ok(found.map(|mut allocation| allocation["Job"].take()))
     }
 
     /// Allocations with their resources, in one namespace or in all that the token may read (`*`), narrowed by a

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use reqwest::Method;
 use serde::Deserialize;
 
 use crate::decode::nullable;
@@ -140,16 +139,6 @@ fn nodes(count: u64) -> String {
 }
 
 impl Client {
-    /// The evaluations of a job.
-    ///
-    /// # Errors
-    /// If there is no answer, or the token is refused. A job that does not exist has none.
-    pub async fn job_evaluations(&self, job: &str, namespace: &str) -> Result<Vec<Evaluation>, Error> {
-        let request = self.transport.call(Method::GET, &["job", job, "evaluations"]);
-        let request = request.query(&[("namespace", namespace)]);
-        Ok(self.transport.value::<Option<Vec<Evaluation>>>(request).await?.unwrap_or_default())
-    }
-
     /// Evaluations that wait for room, in one namespace or in all that the token may read (`*`).
     ///
     /// # Errors

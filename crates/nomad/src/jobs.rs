@@ -1,5 +1,7 @@
 //! Jobs: parsed, registered, read, stopped.
 
+mod summary;
+
 use std::collections::BTreeMap;
 
 use reqwest::Method;
@@ -8,6 +10,8 @@ use serde_json::Value;
 
 use crate::decode::nullable;
 use crate::{Client, Error, Listed};
+
+pub use summary::{GroupSummary, Summary};
 
 /// What can be read of a job. Jobs are written as JSON trees, never from this.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -58,39 +62,6 @@ pub struct Task {
     /// What runs it: `docker`, `raw_exec`, …
     #[serde(deserialize_with = "nullable")]
     pub driver: String,
-}
-
-/// How many allocations of a job there were, by what was last said of each. What a client reported of one is still
-/// counted when the servers have forgotten the allocation itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-pub struct Summary {
-    /// By group.
-    #[serde(rename = "Summary", deserialize_with = "nullable")]
-    pub groups: BTreeMap<String, GroupSummary>,
-}
-
-/// The allocations of one group, counted by their client's status.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-#[allow(missing_docs, reason = "Nomad's own words")]
-pub struct GroupSummary {
-    pub starting: u64,
-    pub running: u64,
-    pub complete: u64,
-    pub failed: u64,
-    pub lost: u64,
-    pub unknown: u64,
-}
-
-impl Summary {
-    /// Whether there were allocations, and each of them was reported complete or failed by its own client.
-    #[must_use]
-    pub fn is_all_over(&self) -> bool {
-        let over = |group: &GroupSummary| group.complete + group.failed;
-        let open = |group: &GroupSummary| group.starting + group.running + group.lost + group.unknown;
-        self.groups.values().map(over).sum::<u64>() > 0 && self.groups.values().map(open).sum::<u64>() == 0
-    }
 }
 
 /// What came of a registration that may only create.
@@ -219,24 +190,7 @@ impl Client {
     /// If there is no answer, or the token is refused.
     pub async fn job(&self, id: &str, namespace: &str) -> Result<Option<Job>, Error> {
         let request = self.transport.call(Method::GET, &["job", id]).query(&[("namespace", namespace)]);
-        match self.transport.value(request).await {
-            Ok(job) => Ok(Some(job)),
-            Err(Error::NotFound(_)) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// How a job's allocations fared, consistently, also those that the servers have forgotten. `None`: no such job.
-    ///
-    /// # Errors
-    /// If there is no answer, or the token is refused.
-    pub async fn job_summary(&self, id: &str, namespace: &str) -> Result<Option<Summary>, Error> {
-        let request = self.transport.call(Method::GET, &["job", id, "summary"]);
-        match self.transport.value(request.query(&[("namespace", namespace)])).await {
-            Ok(summary) => Ok(Some(summary)),
-            Err(Error::NotFound(_)) => Ok(None),
-            Err(error) => Err(error),
-        }
+        self.transport.found(request).await
     }
 
     /// Jobs whose ids begin with `prefix`, in one namespace or in all that the token may read (`*`). A token without
@@ -271,11 +225,8 @@ impl Client {
         if let Some(priority) = eval_priority {
             request = request.query(&[("eval_priority", priority)]);
         }
-        match self.transport.value::<Evaluated>(request).await {
-            Ok(answer) => Ok(Some(answer.eval_id).filter(|id| !id.is_empty())),
-            Err(Error::NotFound(_)) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let stopped = self.transport.found::<Evaluated>(request).await?;
+        Ok(stopped.map(|answer| answer.eval_id).filter(|id| !id.is_empty()))
     }
 }
 
@@ -304,23 +255,6 @@ fn assignments(variables: &BTreeMap<String, String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_job_is_over_only_by_its_clients_words() {
-        let summary = |group| Summary { groups: BTreeMap::from([("g".to_owned(), group)]) };
-        let over = GroupSummary { complete: 1, ..GroupSummary::default() };
-        assert!(summary(over).is_all_over());
-        assert!(summary(GroupSummary { failed: 2, ..over }).is_all_over());
-        for open in [
-            GroupSummary { unknown: 1, ..over },
-            GroupSummary { lost: 1, ..over },
-            GroupSummary { starting: 1, ..over },
-            GroupSummary { running: 1, ..over },
-            GroupSummary::default(),
-        ] {
-            assert!(!summary(open).is_all_over(), "{open:?}");
-        }
-    }
 
     #[test]
     fn values_of_variables_are_literals() {

@@ -12,7 +12,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
 use reqwest::Method;
-use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::codec::FramedRead;
 use tokio_util::io::StreamReader;
@@ -89,7 +88,8 @@ pub struct LogStream {
     frames: Pin<Box<dyn Stream<Item = Result<Frame, Broken>> + Send>>,
     /// The file that is being read, and where the next byte of it belongs.
     place: Option<(u64, u64)>,
-    heard: Instant,
+    /// Since when the next frame is waited for; `None` while nobody waits: a reader that takes its time is no silence.
+    waiting: Option<Instant>,
 }
 
 impl std::fmt::Debug for LogStream {
@@ -118,22 +118,9 @@ impl Client {
             Ok(response) => {
                 let bytes = response.bytes_stream().map_err(io::Error::other);
                 let frames = FramedRead::new(StreamReader::new(bytes), Frames).boxed();
-                Ok(Logs::Stream(LogStream { frames, place: None, heard: Instant::now() }))
+                Ok(Logs::Stream(LogStream { frames, place: None, waiting: None }))
             }
             Err(Error::NotFound(text)) => absent(text),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The job that an allocation was made from, as the servers keep it with the allocation.
-    ///
-    /// # Errors
-    /// If there is no answer, or the token is refused.
-    pub async fn allocation_job(&self, allocation: &str) -> Result<Option<Value>, Error> {
-        let request = self.transport.call(Method::GET, &["allocation", allocation]);
-        match self.transport.value::<Value>(request).await {
-            Ok(mut allocation) => Ok(Some(allocation["Job"].take())),
-            Err(Error::NotFound(_)) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -155,7 +142,8 @@ impl LogStream {
     /// If the stream breaks or falls silent: nodes give signs of life. Another one may be opened.
     pub async fn next(&mut self) -> Result<Option<LogChunk>, Error> {
         loop {
-            let frame = match timeout_at(self.heard + SILENCE, self.frames.next()).await {
+            let since = *self.waiting.get_or_insert_with(Instant::now);
+            let frame = match timeout_at(since + SILENCE, self.frames.next()).await {
                 Ok(Some(frame)) => frame.map_err(|Broken(error)| error)?,
                 Ok(None) => return Ok(None),
                 Err(_) => {
@@ -163,7 +151,7 @@ impl LogStream {
                     return Err(Error::Unavailable(format!("the log was silent for {seconds} s")));
                 }
             };
-            self.heard = Instant::now();
+            self.waiting = None;
             if let Some(chunk) = self.place(frame) {
                 return Ok(Some(chunk));
             }
@@ -191,7 +179,7 @@ mod tests {
     use super::*;
 
     fn stream() -> LogStream {
-        LogStream { frames: futures::stream::empty().boxed(), place: None, heard: Instant::now() }
+        LogStream { frames: futures::stream::empty().boxed(), place: None, waiting: None }
     }
 
     fn frame(file: u64, offset: u64, data: &'static str) -> Frame {
@@ -210,6 +198,26 @@ mod tests {
         assert_eq!(at(frame(4, 2, "next")), Some((4, 0)));
         assert_eq!(at(Frame { truncated: true, ..frame(4, 9, "again") }), Some((4, 0)));
         assert_eq!(at(Frame { file: None, ..frame(0, 0, "") }), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_node_can_be_silent_not_a_reader_that_takes_its_time() {
+        let later = |n: u64| async move {
+            tokio::time::sleep(Duration::from_secs(n)).await;
+            Ok::<_, Broken>(frame(0, n, "x"))
+        };
+        let frames = futures::stream::iter([1, 1, 60]).then(later).boxed();
+        let mut log = LogStream { frames, ..stream() };
+        assert!(log.next().await.unwrap().is_some());
+        tokio::time::sleep(2 * SILENCE).await;
+        assert!(log.next().await.unwrap().is_some());
+        let waited = Instant::now();
+        for _ in 0..4 {
+            // Whoever gives up and asks again waits for the same frame.
+            assert!(timeout(SILENCE / 5, log.next()).await.is_err());
+        }
+        assert!(matches!(log.next().await, Err(Error::Unavailable(_))));
+        assert!((SILENCE..SILENCE + Duration::from_secs(1)).contains(&waited.elapsed()));
     }
 
     #[test]

@@ -98,6 +98,18 @@ impl Transport {
         Ok(self.answer(request).await?.value)
     }
 
+    /// The value, or `None` if there is no such object.
+    pub(crate) async fn found<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<Option<T>, Error> {
+        match self.value(request).await {
+            Ok(value) => Ok(Some(value)),
+            Err(Error::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// One page of a list. Pages are not one snapshot: whoever needs certainty listens before listing.
     pub(crate) async fn page<T: DeserializeOwned>(
         &self,

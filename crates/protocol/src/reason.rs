@@ -107,9 +107,7 @@ impl Reason {
     pub fn new(code: ReasonCode, detail: impl Into<String>) -> Self {
         Self { code, exit_code: None, detail: Some(detail.into()), log_tail: Vec::new() }
     }
-}
 
-impl Reason {
     /// What of it is for a session's users: what a backend prints is its operator's business.
     #[must_use]
     pub fn for_users(&self) -> Self {

@@ -39,9 +39,7 @@ impl Standing {
             Phase::Ended => Self::Ended { generation, reason, wake: record.may_be_woken() },
         }
     }
-}
 
-impl Standing {
     /// Which generation the record is of.
     pub(crate) fn generation(&self) -> Option<Generation> {
         match self {

@@ -3,6 +3,7 @@ use std::sync::atomic::AtomicUsize;
 use bivouac_protocol::RoutePhase;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::*;
 use crate::testing::Camp;
