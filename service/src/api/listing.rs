@@ -12,15 +12,6 @@ use super::problem::Problem;
 use super::seen::Seen;
 use crate::session::view::{State, View};
 
-const STATES: [State; 7] = [
-    State::Queued,
-    State::Placed,
-    State::Starting,
-    State::Ready,
-    State::Fencing,
-    State::Stopping,
-    State::Ended,
-];
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
 
@@ -99,9 +90,10 @@ impl Listing {
 }
 
 fn state(text: &str) -> Result<State, Problem> {
-    let is_named = |state: &State| serde_json::to_value(state).is_ok_and(|name| name == text);
-    let rule = "must be one of queued, placed, starting, ready, fencing, stopping, ended";
-    STATES.into_iter().find(is_named).ok_or_else(|| invalid("state", rule))
+    let named = State::ALL.into_iter().find(|state| state.name() == text);
+    named.ok_or_else(|| {
+        invalid("state", &format!("must be one of {}", State::ALL.map(State::name).join(", ")))
+    })
 }
 
 fn cursor(view: &View) -> String {

@@ -125,9 +125,7 @@ async fn method_not_allowed() -> Problem {
 fn panicked(payload: Box<dyn std::any::Any + Send>) -> Response {
     let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let cause = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
-    Problem::new(Code::Internal, "Try again; if it happens again, report the request id.")
-        .because(cause)
-        .into_response()
+    Problem::internal(cause).into_response()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::Control;
-use super::problem::{Code, Problem};
+use super::problem::Problem;
 use crate::spec::template;
 
 #[derive(Serialize)]
@@ -127,8 +127,7 @@ fn draining(control: &Control) -> Check {
 /// `GET /metrics`
 pub(crate) async fn metrics(State(control): State<Arc<Control>>) -> Result<Response, Problem> {
     let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, &control.metrics)
-        .map_err(|error| Problem::new(Code::Internal, "The metrics cannot be written.").because(error))?;
+    prometheus_client::encoding::text::encode(&mut text, &control.metrics).map_err(Problem::internal)?;
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
 }

@@ -94,13 +94,7 @@ pub(crate) async fn to_the_end<T: Send + 'static>(
 async fn to_the_end_or_not<T: Send + 'static>(
     command: impl Future<Output = Result<T, CommandError>> + Send + 'static,
 ) -> Result<Result<T, CommandError>, Problem> {
-    match tokio::spawn(command).await {
-        Ok(done) => Ok(done),
-        Err(error) => {
-            Err(Problem::new(Code::Internal, "Try again; if it happens again, report the request id.")
-                .because(error))
-        }
-    }
+    tokio::spawn(command).await.map_err(Problem::internal)
 }
 
 /// Added to the startup timeout, after which the session itself is given up, so that the caller hears of that.
@@ -131,7 +125,12 @@ fn not_started(view: &Seen) -> Problem {
     let reason = view.reason.as_ref();
     let code = reason.map_or("unknown", |reason| reason.code.as_str());
     let more = reason.and_then(|reason| reason.detail.as_deref()).map(|detail| format!(": {detail}"));
-    let detail = format!("The session ended before it was ready ({code}){}", more.unwrap_or_default());
+    let detail = format!(
+        "The session ended before it was ready ({code}){}. Spawn it again once the cause is mended; if it came so far, \
+         GET /v1/sessions/{}/logs has what it printed.",
+        more.unwrap_or_default(),
+        view.id
+    );
     Problem::new(Code::StartFailed, detail).with("session", json!(view.id)).with("reason", json!(view.reason))
 }
 

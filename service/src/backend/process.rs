@@ -170,7 +170,7 @@ impl Shared {
     fn over(&self, run: &Run, outcome: Outcome) {
         tracing::info!(
             session.id = %run.session,
-            session.generation = %run.generation,
+            generation = %run.generation,
             exit_code = outcome.exit_code,
             detail = outcome.detail,
             "A session's process is over."
@@ -210,7 +210,7 @@ impl Backend for ProcessBackend {
         };
         tracing::info!(
             session.id = %run.session,
-            session.generation = %run.generation,
+            generation = %run.generation,
             pid = child.id(),
             address = %launch.address,
             "A session's process was started."

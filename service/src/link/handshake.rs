@@ -12,9 +12,9 @@ pub(super) enum Refused {
     Gone,
     #[error("the proxy said something else than the protocol expects")]
     Unexpected,
-    #[error("the proxy speaks versions {0} to {1} of the link, this service {lowest} to {highest}", lowest = VERSIONS.0, highest = VERSIONS.1)]
+    #[error("the proxy speaks versions {0} to {1} of the link, this service {lowest} to {highest}: upgrade the older one", lowest = VERSIONS.0, highest = VERSIONS.1)]
     Version(u32, u32),
-    #[error("the proxy does not know the link secret")]
+    #[error("the proxy does not know the link secret: give both the same one")]
     Secret,
 }
 

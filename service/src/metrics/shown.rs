@@ -45,16 +45,17 @@ impl Collector for Shown {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let states = Family::<InState, Gauge>::default();
         let verdicts = Family::<WithVerdict, Gauge>::default();
-        for state in STATES {
-            drop(states.get_or_create(&InState { state: name_of_state(state) }));
+        // So that each has a line from the start.
+        for state in State::ALL {
+            drop(states.get_or_create(&InState { state: state.name() }));
         }
-        for verdict in [VerdictName::Busy, VerdictName::Idle, VerdictName::Unknown] {
-            drop(verdicts.get_or_create(&WithVerdict { verdict: name_of_verdict(verdict) }));
+        for verdict in VerdictName::ALL {
+            drop(verdicts.get_or_create(&WithVerdict { verdict: verdict.name() }));
         }
         for view in self.sessions.list() {
-            states.get_or_create(&InState { state: name_of_state(view.state) }).inc();
+            states.get_or_create(&InState { state: view.state.name() }).inc();
             if let Some(alive) = &view.alive {
-                verdicts.get_or_create(&WithVerdict { verdict: name_of_verdict(alive.verdict) }).inc();
+                verdicts.get_or_create(&WithVerdict { verdict: alive.verdict.name() }).inc();
             }
         }
         let help = "Sessions that this replica knows, by state; ended ones until their records are purged";
@@ -70,38 +71,5 @@ impl Collector for Shown {
             None,
             disabled.metric_type(),
         )?)
-    }
-}
-
-/// All states, so that each has a line from the start.
-const STATES: [State; 7] = [
-    State::Queued,
-    State::Placed,
-    State::Starting,
-    State::Ready,
-    State::Fencing,
-    State::Stopping,
-    State::Ended,
-];
-
-/// As in the API.
-fn name_of_state(state: State) -> &'static str {
-    match state {
-        State::Queued => "queued",
-        State::Placed => "placed",
-        State::Starting => "starting",
-        State::Ready => "ready",
-        State::Fencing => "fencing",
-        State::Stopping => "stopping",
-        State::Ended => "ended",
-    }
-}
-
-/// As in the API.
-fn name_of_verdict(verdict: VerdictName) -> &'static str {
-    match verdict {
-        VerdictName::Busy => "busy",
-        VerdictName::Idle => "idle",
-        VerdictName::Unknown => "unknown",
     }
 }

@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::Outside;
+use super::commands::{CommandError, Sessions};
 use super::probe;
-use super::spawning::{CommandError, Sessions};
 use super::supervisor::News;
 use super::view::{State, View};
 use crate::backend::{Allocated, Presence, Run, Status, Unavailable};

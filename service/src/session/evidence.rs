@@ -83,7 +83,7 @@ impl Evidence {
         }
     }
 
-    /// Forgets a session that has ended.
+    /// Forgets a session whose record is gone for good.
     pub(crate) fn forget(&mut self, session: &SessionId) {
         for told in self.told.values_mut() {
             told.uses.remove(session);

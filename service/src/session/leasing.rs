@@ -7,7 +7,7 @@ use bivouac_ledger::records::{self, Transition, Update};
 use bivouac_protocol::{LeaseName, Phase, Policy, Record, SessionId, Span};
 use jiff::{SignedDuration, Timestamp};
 
-use super::spawning::{CommandError, Sessions};
+use super::commands::{CommandError, Sessions};
 use super::view::View;
 
 /// How long a lease is asked for.
@@ -120,34 +120,15 @@ fn refusal(record: &Record, until: Timestamp, now: Timestamp) -> LeaseRefusal {
 
 #[cfg(test)]
 mod tests {
-    use bivouac_protocol::{Generation, Nonce, Protocol, StoredRequest};
+    use bivouac_protocol::Generation;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::session::samples;
 
     fn record(lifetime: Option<Span>) -> Record {
-        let policy = Policy {
-            idle_timeout: Span::seconds(30),
-            max_lifetime: lifetime,
-            startup_timeout: Span::seconds(60),
-            max_lease: Span::seconds(3_600),
-            stop_grace: Span::seconds(5),
-            wake: false,
-            port: "http".parse().unwrap(),
-            protocol: Protocol::Http,
-            ready_path: None,
-            overlap_after: None,
-        };
-        let claim = records::Claim {
-            namespace: Default::default(),
-            key: None,
-            template: "demo".parse().unwrap(),
-            hash: "h".into(),
-            request: StoredRequest::default(),
-            policy,
-            nonce: Nonce::random(),
-            at: at(0),
-        };
+        let policy = Policy { max_lifetime: lifetime, max_lease: Span::seconds(3_600), ..samples::policy() };
+        let claim = samples::claim(policy, at(0));
         records::claimed(None, Generation(0), &claim)
     }
 

@@ -115,15 +115,14 @@ async fn remove(outside: &Outside, boot: &BootId, cause: RemovalCause) {
 
 impl Outside {
     /// Whether a proxy is heard by this replica.
-    pub(super) async fn is_heard(&self, boot: &bivouac_protocol::BootId) -> bool {
+    pub(super) async fn is_heard(&self, boot: &BootId) -> bool {
         let (reply, answer) = oneshot::channel();
         self.tell(News::IsHeard(boot.clone(), reply));
         answer.await.unwrap_or(true)
     }
 
     /// A proxy said goodbye with nothing open.
-    pub(super) fn farewell(self: &Arc<Self>, boot: bivouac_protocol::BootId, link: LinkId) {
-        use bivouac_protocol::member::RemovalCause;
+    pub(super) fn farewell(self: &Arc<Self>, boot: BootId, link: LinkId) {
         let outside = Arc::clone(self);
         self.tracker.spawn(async move {
             match outside.members.remove(&boot, RemovalCause::Goodbye, Timestamp::now()).await {

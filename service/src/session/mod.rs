@@ -10,7 +10,10 @@
 //! ```
 
 mod abandoning;
+mod asking;
 pub mod attempt;
+mod claiming;
+mod commands;
 mod decide;
 mod evidence;
 mod facts;
@@ -21,6 +24,8 @@ mod leasing;
 mod members;
 mod probe;
 mod registry;
+#[cfg(test)]
+mod samples;
 mod spawning;
 mod supervisor;
 pub mod view;
@@ -43,9 +48,10 @@ use crate::backend::Backend;
 use crate::failpoint::Failpoints;
 use crate::metrics::Metrics;
 use crate::spec::Templates;
+pub use commands::{CommandError, Sessions};
 pub use leadership::ReplicaName;
 pub use leasing::{LeaseRefusal, Length as LeaseLength};
-pub use spawning::{CommandError, Sessions, Spawned};
+pub use spawning::Spawned;
 use supervisor::{News, Supervisor};
 
 pub(crate) use decide::Kind;
@@ -89,6 +95,7 @@ pub(crate) struct Outside {
     pub(crate) reports_interrupted: AtomicBool,
     /// All records are to be listed again now.
     pub(crate) relist: Notify,
+    lanes: asking::Lanes,
     news: mpsc::UnboundedSender<News>,
 }
 
@@ -143,6 +150,7 @@ impl SessionService {
             touches: moka::sync::Cache::builder().max_capacity(100_000).time_to_live(TOUCH_EVERY).build(),
             reports_interrupted: AtomicBool::new(false),
             relist: Notify::new(),
+            lanes: asking::Lanes::default(),
             news,
         };
         Self { outside: Arc::new(outside), inbox, replica }

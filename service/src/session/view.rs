@@ -29,6 +29,25 @@ pub enum State {
     Ended,
 }
 
+impl State {
+    /// All of them, in this order.
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Queued, Self::Placed, Self::Starting, Self::Ready, Self::Fencing, Self::Stopping, Self::Ended];
+
+    /// Its name, in queries and metrics as in documents.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Placed => "placed",
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Fencing => "fencing",
+            Self::Stopping => "stopping",
+            Self::Ended => "ended",
+        }
+    }
+}
+
 /// One session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct View {
@@ -108,6 +127,20 @@ pub enum VerdictName {
     Unknown,
 }
 
+impl VerdictName {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Busy, Self::Idle, Self::Unknown];
+
+    /// Its name, in metrics as in documents.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Idle => "idle",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// How one proxy uses it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ProxyUse {
@@ -120,10 +153,52 @@ pub struct ProxyUse {
 }
 
 impl View {
-    /// Whether the two differ in nothing but the evidence.
+    /// Whether the two differ in nothing but the evidence. Asked on every edge of a session's use: nothing is copied.
     #[must_use]
     pub fn is_same_but_for_evidence(&self, other: &Self) -> bool {
-        let bare = |view: &Self| Self { alive: None, ..view.clone() };
-        bare(self) == bare(other)
+        // Named one by one, so that a field that is added is not left out.
+        let Self {
+            id,
+            key,
+            namespace,
+            generation,
+            template,
+            state,
+            reason,
+            waiting_for,
+            url,
+            labels,
+            user,
+            spawned_by,
+            allocation,
+            node,
+            unreachable,
+            policy,
+            timeline,
+            alive: _,
+        } = self;
+        (id, key, namespace, generation, template)
+            == (&other.id, &other.key, &other.namespace, &other.generation, &other.template)
+            && (state, reason, waiting_for, url, labels)
+                == (&other.state, &other.reason, &other.waiting_for, &other.url, &other.labels)
+            && (user, spawned_by, allocation, node)
+                == (&other.user, &other.spawned_by, &other.allocation, &other.node)
+            && (unreachable, policy, timeline) == (&other.unreachable, &other.policy, &other.timeline)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_documents() {
+        for state in State::ALL {
+            assert_eq!(serde_json::json!(state), state.name());
+        }
+        assert!(State::ALL.is_sorted());
+        for verdict in VerdictName::ALL {
+            assert_eq!(serde_json::json!(verdict), verdict.name());
+        }
     }
 }

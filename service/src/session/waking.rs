@@ -1,34 +1,17 @@
 //! Waking: a request for an ended session starts it again, if its template says so.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bivouac_ledger::records::{Claim, Versioned};
 use bivouac_protocol::link::FromService;
-use bivouac_protocol::{Generation, Nonce, Phase, Record, SessionId};
+use bivouac_protocol::{Generation, Phase, Record, SessionId};
 use jiff::{SignedDuration, Timestamp};
-use tokio::time::sleep;
 
+use super::claiming::claim_again;
 use super::supervisor::{Learned, News};
 use super::{LinkId, Outside};
 
 /// Longest pause between two wakes of a session whose starts fail.
 const LONGEST_BACK_OFF: SignedDuration = SignedDuration::from_secs(60);
-
-/// A claim from what was asked for before, under today's template.
-pub(super) fn claim_again(outside: &Outside, record: &Record) -> Claim {
-    let template = outside.templates.get(&record.template);
-    Claim {
-        namespace: record.namespace.clone(),
-        key: record.key.clone(),
-        template: record.template.clone(),
-        hash: template.as_ref().map_or_else(|| record.hash.clone(), |template| template.hash.clone()),
-        request: record.request.clone(),
-        policy: template.map_or_else(|| record.policy.clone(), |template| template.policy(&record.request)),
-        nonce: Nonce::random(),
-        at: Timestamp::now(),
-    }
-}
 
 /// Whether a request may start an ended session again, now.
 fn may_wake(record: &Record, now: Timestamp) -> bool {
@@ -60,11 +43,15 @@ impl Outside {
             };
             if record.value.generation == generation && may_wake(&record.value, Timestamp::now()) {
                 let claim = claim_again(&outside, &record.value);
-                if let Some(record) = outside.claim_by_wake(&id, &record, &claim).await {
-                    let owned = record.value.nonce == claim.nonce;
-                    outside.tell(News::Learned(Learned { id, record, owned, grace: None, reply: None }));
+                let Some(claimed) = outside.claim_for_certain(&id, &record, &claim).await else { return };
+                let (record, owned) = claimed.into_record();
+                let Some(record) = record else { return };
+                if owned {
+                    let generation = record.value.generation;
+                    tracing::info!(session.id = %id, %generation, "A request wakes a session.");
+                    outside.metrics.wakes.inc();
                 }
-                return;
+                return outside.tell(News::Learned(Learned { id, record, owned, grace: None, reply: None }));
             }
             outside.tell(News::Learned(Learned {
                 id: id.clone(),
@@ -75,34 +62,6 @@ impl Outside {
             }));
             outside.tell(News::TellOf(link, id));
         });
-    }
-
-    /// Claims for a request that waits, and finds out what came of it whatever the answer was: a claim that was won and
-    /// that nobody knows of would be carried out by nobody.
-    async fn claim_by_wake(
-        &self,
-        id: &SessionId,
-        ended: &Versioned<Record>,
-        claim: &Claim,
-    ) -> Option<Versioned<Record>> {
-        match self.records.claim(id, Some(ended), claim).await {
-            Ok(Some(record)) => {
-                tracing::info!(session.id = %id, generation = %record.value.generation, "A request wakes a session.");
-                self.metrics.wakes.inc();
-                return Some(record);
-            }
-            Ok(None) => {}
-            Err(error) => {
-                tracing::warn!(session.id = %id, %error, "It is not known yet whether a session is woken.")
-            }
-        }
-        loop {
-            match self.records.read(id).await {
-                Ok(record) => return record,
-                Err(error) if error.is_final() => return None,
-                Err(_) => sleep(Duration::from_secs(1)).await,
-            }
-        }
     }
 }
 

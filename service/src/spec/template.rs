@@ -5,20 +5,21 @@
 //! usable becomes known later.
 
 mod file;
+mod job;
 pub mod jobspec;
+mod params;
 pub mod registry;
 pub mod reload;
 mod sample;
 mod variables;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use bivouac_protocol::{Policy, PortLabel, Protocol, Span, StoredRequest, TemplateName};
-use regex::Regex;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
+pub use job::{Job, NomadTemplate};
+pub use params::{Param, Pattern};
 pub use registry::{LoadError, TemplateVar, Templates};
 
 /// Where the sessions of this installation run, and so which section of a template counts.
@@ -123,48 +124,6 @@ pub struct LifetimeBounds {
     pub max: Span,
 }
 
-/// One parameter.
-#[derive(Debug, Clone)]
-pub struct Param {
-    /// What a value must match as a whole.
-    pub pattern: Option<Pattern>,
-    /// Whether a spawn must give it.
-    pub required: bool,
-    /// Its value where a spawn gives none. Neither: the parameter is then not set at all.
-    pub default: Option<String>,
-}
-
-/// A regular expression that a text must match from its first to its last character.
-#[derive(Debug, Clone)]
-pub struct Pattern {
-    source: String,
-    regex: Regex,
-}
-
-impl Pattern {
-    /// Bounds what a pattern may cost to keep; the engine itself is linear in the text.
-    const SIZE_LIMIT: usize = 1 << 20;
-
-    /// Compiles it. The source must be an expression of its own, so that the anchors put around it hold.
-    pub fn new(source: &str) -> Result<Self, regex::Error> {
-        let compile = |text: &str| regex::RegexBuilder::new(text).size_limit(Self::SIZE_LIMIT).build();
-        compile(source)?;
-        Ok(Self { source: source.to_owned(), regex: compile(&format!(r"\A(?:{source})\z"))? })
-    }
-
-    /// Whether the whole text matches.
-    #[must_use]
-    pub fn matches(&self, text: &str) -> bool {
-        self.regex.is_match(text)
-    }
-
-    /// The expression as the operator wrote it.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.source
-    }
-}
-
 /// One port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Port {
@@ -181,53 +140,6 @@ pub struct ProcessTemplate {
     pub command: Vec<String>,
     /// Environment set by the operator.
     pub env: BTreeMap<String, String>,
-}
-
-/// How a template runs as a Nomad job.
-#[derive(Debug)]
-pub struct NomadTemplate {
-    /// The job's file, for messages.
-    pub file: String,
-    /// The job in HCL.
-    pub jobspec: String,
-    /// Values of the job's HCL2 variables, as text: Nomad converts them to the declared types.
-    pub variables: BTreeMap<String, String>,
-    /// Gives a session up whose node has been unreachable for this long; `None`: waits for it.
-    pub overlap_after: Option<Span>,
-    job: parking_lot::RwLock<Job>,
-}
-
-/// What is known of a template's parsed job.
-#[derive(Debug, Clone)]
-pub enum Job {
-    /// Nomad has not answered yet; the text says what is the matter.
-    Pending(String),
-    /// Nomad refuses it, or it does not fit its `template.toml`.
-    Refused(String),
-    /// Parsed and checked.
-    Ready(Arc<Value>),
-}
-
-impl NomadTemplate {
-    fn new(
-        file: String,
-        jobspec: String,
-        variables: BTreeMap<String, String>,
-        overlap_after: Option<Span>,
-    ) -> Self {
-        let pending = Job::Pending("Nomad has not parsed its job yet".to_owned());
-        Self { file, jobspec, variables, overlap_after, job: parking_lot::RwLock::new(pending) }
-    }
-
-    /// What is known of the parsed job.
-    #[must_use]
-    pub fn job(&self) -> Job {
-        self.job.read().clone()
-    }
-
-    fn set_job(&self, job: Job) {
-        *self.job.write() = job;
-    }
 }
 
 /// Why a template cannot be used at the moment.
@@ -284,8 +196,8 @@ impl Template {
     }
 
     /// The parameters' values: the caller's, else the defaults, else nothing ("" too has to be said: an operator's HCL that
-    /// refers to a variable which is not there fails after placement). A stored request may name parameters that the
-    /// template no longer has; those are left out.
+    /// refers to a variable which is not there fails after placement). A stored request that names a
+    /// parameter which the template no longer has was refused before, by [`limits`](super::limits).
     #[must_use]
     pub fn values(&self, request: &StoredRequest) -> BTreeMap<String, String> {
         let value =

@@ -135,7 +135,7 @@ fn edit_group(group: &mut Map<String, Value>, context: &JobContext<'_>) -> Resul
     }
     set_disk(group);
     services::edit(group, context)?;
-    let main = jobspec::main_task(&Value::Object(group.clone()));
+    let main = group.get("Tasks").and_then(Value::as_array).and_then(|tasks| jobspec::main_task(tasks));
     for (n, task) in elements(group, "Tasks").enumerate() {
         let task = object(task, "a task")?;
         edit_task(task, context)?;

@@ -12,7 +12,8 @@ use futures::stream::{self, Stream, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::{Follower, Log};
+use super::Log;
+use super::followers::Follower;
 
 /// Pieces of a log that are read ahead of the client.
 const AHEAD: usize = 4;

@@ -106,10 +106,9 @@ impl NomadLog {
 /// The task whose output is the session's: the one that callers' arguments go to or, where that is not said, the first
 /// that is not a helper.
 fn main_task(job: &Value) -> Option<String> {
-    let group = job["TaskGroups"].get(0)?;
-    let tasks = group["Tasks"].as_array()?;
+    let tasks = job["TaskGroups"].get(0)?["Tasks"].as_array()?;
     let own = || tasks.iter().position(|task| task["Lifecycle"].is_null());
-    let main = tasks.get(jobspec::main_task(group).or_else(own)?)?;
+    let main = tasks.get(jobspec::main_task(tasks).or_else(own)?)?;
     main["Name"].as_str().map(str::to_owned)
 }
 

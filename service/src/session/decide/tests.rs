@@ -1,37 +1,18 @@
 mod away;
 
-use bivouac_ledger::records::{self, Claim, Versioned};
-use bivouac_protocol::{Nonce, Policy, Protocol, Record, SessionId, Span, StoredRequest};
+use bivouac_ledger::records::{self, Versioned};
+use bivouac_protocol::{Policy, Record, SessionId, Span};
 use proptest::prelude::*;
 
 use super::*;
 use crate::backend::Allocated;
+use crate::session::samples;
 
 const START: i64 = 1_000_000;
 
 fn record() -> Record {
-    let policy = Policy {
-        idle_timeout: Span::seconds(30),
-        max_lifetime: Some(Span::seconds(3_600)),
-        startup_timeout: Span::seconds(60),
-        max_lease: Policy::default_max_lease(),
-        stop_grace: Span::seconds(5),
-        wake: true,
-        overlap_after: None,
-        port: "http".parse().unwrap(),
-        protocol: Protocol::Http,
-        ready_path: None,
-    };
-    let claim = Claim {
-        namespace: Default::default(),
-        key: Some("doc".parse().unwrap()),
-        template: "demo".parse().unwrap(),
-        hash: "h".into(),
-        request: StoredRequest::default(),
-        policy,
-        nonce: Nonce::random(),
-        at: Timestamp::from_second(START).unwrap(),
-    };
+    let policy = Policy { max_lifetime: Some(Span::seconds(3_600)), ..samples::policy() };
+    let claim = samples::claim(policy, Timestamp::from_second(START).unwrap());
     records::claimed(None, Generation(0), &claim)
 }
 

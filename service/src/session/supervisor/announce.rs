@@ -1,7 +1,7 @@
 //! What proxies are told of each session, and what people are shown.
 
 use bivouac_protocol::link::{FromService, Retract};
-use bivouac_protocol::{Generation, Phase, Reason, RoutePhase, SessionId};
+use bivouac_protocol::{Generation, Phase, Reason, Record, RoutePhase, SessionId};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
@@ -9,7 +9,7 @@ use super::Supervisor;
 use crate::session::evidence::LinkId;
 use crate::session::facts::Facts;
 use crate::session::idle::{Verdict, Word};
-use crate::session::view::{Alive, ProxyUse, Unreachable, VerdictName, View};
+use crate::session::view::{Alive, ProxyUse, State, Unreachable, VerdictName, View};
 
 /// What the proxies were told last of a session: they are told again only when it changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -122,8 +122,7 @@ impl Supervisor {
 }
 
 /// A view of a session of which only the record is known.
-pub(crate) fn view_of_record(id: &SessionId, record: &bivouac_protocol::Record, url: &str) -> View {
-    use crate::session::view::State;
+fn view_of_record(id: &SessionId, record: &Record, url: &str) -> View {
     View {
         id: id.clone(),
         key: record.key.clone(),

@@ -18,8 +18,13 @@ impl Supervisor {
         let current = self.sessions.get(id).is_some_and(|session| session.facts.generation() == generation);
         if current {
             self.on_current_answer(id, answer);
-        } else if let Answer::Recorded(_, Ok(Some(record))) | Answer::TakenOver(Ok(Some(record))) = answer {
+        } else if let Answer::Recorded(_, Ok(Some(record))) = answer {
             self.take_in(id, record, false);
+        } else if let Answer::TakenOver(Some(claimed)) = answer
+            && let (Some(record), owned) = claimed.into_record()
+        {
+            // The new generation may have been seen in a list before this answer.
+            self.take_in(id, record, owned);
         }
         self.settle(id);
     }
@@ -27,7 +32,11 @@ impl Supervisor {
     fn on_current_answer(&mut self, id: &SessionId, answer: Answer) {
         match answer {
             Answer::Recorded(kind, result) => self.on_recorded(id, kind, result, false),
-            Answer::TakenOver(result) => self.on_recorded(id, Kind::TakeOver, result, true),
+            Answer::TakenOver(Some(claimed)) => {
+                let (record, owned) = claimed.into_record();
+                self.on_recorded(id, Kind::TakeOver, Ok(record), owned);
+            }
+            Answer::TakenOver(None) => self.done(id, Kind::TakeOver, true),
             Answer::Registered(generation, result) => self.on_registered(id, generation, result),
             Answer::Inspected(generation, begun, result) => self.on_inspected(id, generation, begun, result),
             Answer::Probed(answered) => self.on_probed(id, answered),
@@ -76,9 +85,13 @@ impl Supervisor {
             // Its stop was decided, and nothing but this replica remembers that: the run would be taken for a lost one.
             self.stop_run(run.clone(), facts.grace);
         }
-        self.forget(id);
         if lives {
+            // Proxies do not say again what has not changed, and their evidence is of the run, not of its record.
+            self.outside.registry.remove(id);
+            self.let_go(id);
             self.read_run(Observation::Job { run, nonce: None, stopped: false });
+        } else {
+            self.forget(id);
         }
     }
 

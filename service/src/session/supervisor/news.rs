@@ -37,9 +37,12 @@ impl Supervisor {
     /// Takes in a revision of a record. Whether it was news.
     pub(super) fn take_in(&mut self, id: &SessionId, record: Versioned<Record>, owned: bool) -> bool {
         let now = Instant::now();
-        let (generation, nonce) = (record.value.generation, record.value.nonce.clone());
         let before = self.sessions.get(id).map(|session| session.facts.generation());
-        if self.sessions.get(id).is_some_and(|session| session.facts.record.index > record.index) {
+        if let Some(session) = self.sessions.get_mut(id)
+            && session.facts.record.index > record.index
+        {
+            // Somebody may have joined what was claimed here, and that have been read before the claim was answered.
+            session.facts.owned |= owned && session.facts.is_run_of(&record.value);
             self.doubt(id);
             return false;
         }
@@ -62,11 +65,7 @@ impl Supervisor {
                 let leases = &session.facts.record.value.leases;
                 session.facts.leased_until = lease_ends(leases, now, Timestamp::now());
             }
-            // By its nonce: somebody may have joined it since, and a later revision be known by now.
-            if owned && session.facts.generation() == generation && session.facts.record.value.nonce == nonce
-            {
-                session.facts.owned = true;
-            }
+            session.facts.owned |= owned;
             let over = session.facts.phase() > bivouac_protocol::Phase::Running;
             let successor = before.is_some_and(|before| before < session.facts.generation());
             if successor {

@@ -10,14 +10,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bivouac_ledger::Index;
 use bivouac_ledger::records::Versioned;
-use bivouac_ledger::{Error, Index};
 use bivouac_protocol::member::Members;
 use bivouac_protocol::{Record, SessionId};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
-use super::effects::insist;
 use super::{News, Supervisor};
 use crate::backend::{Grace, Observation, Presence, Run};
 use crate::session::Outside;
@@ -26,21 +24,11 @@ use crate::session::decide::Effect;
 /// Pause before the ledger is asked again that did not answer.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Records that are read again at the same time: after a restore, every session may have to be.
-const READS_AT_ONCE: usize = 32;
-
 /// What is being read again.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Doubted {
     records: HashSet<SessionId>,
     members: bool,
-    reads: Arc<Semaphore>,
-}
-
-impl Default for Doubted {
-    fn default() -> Self {
-        Self { records: HashSet::new(), members: false, reads: Arc::new(Semaphore::new(READS_AT_ONCE)) }
-    }
 }
 
 impl Supervisor {
@@ -51,10 +39,8 @@ impl Supervisor {
             return;
         }
         let (outside, id) = (Arc::clone(&self.outside), id.clone());
-        let reads = Arc::clone(&self.doubted.reads);
         self.outside.tracker.spawn(async move {
-            let _turn = reads.acquire().await;
-            let record = insist(&id, || outside.records.read(&id), Error::is_final).await.flatten();
+            let record = outside.insist_on_reading(&id).await;
             outside.tell(News::ReadAgain(id, held, record));
         });
     }
@@ -149,19 +135,19 @@ impl Outside {
     /// again; one that does not leaves its generation, which nobody may claim a second time, and is stopped.
     pub(super) async fn record_of_run(&self, run: &Run) -> Option<Versioned<Record>> {
         let id = &run.session;
-        let read = insist(id, || self.records.read(id), Error::is_final).await.flatten();
+        let read = self.insist_on_reading(id).await;
         if read.as_ref().is_some_and(|record| record.value.generation >= run.generation) {
             return read;
         }
-        if let Some(Some(recalled)) = insist(id, || self.backend.recall(run), |_| false).await {
+        if let Some(Some(recalled)) = self.insist_on_run(id, |backend| backend.recall(run)).await {
             tracing::warn!(session.id = %id, generation = %run.generation, "A session's record was lost and is written again from its job.");
             let recreate = || self.records.recreate(id, read.as_ref(), recalled.clone());
-            let now = insist(id, recreate, Error::is_final).await.flatten();
+            let now = self.insist(id, recreate).await.flatten();
             if now.as_ref().is_some_and(|record| record.value.generation >= run.generation) {
                 return now;
             }
         } else if read.is_some() {
-            insist(id, || self.records.raise_floor(run.generation), Error::is_final).await;
+            self.insist(id, || self.records.raise_floor(run.generation)).await;
         }
         self.stop_if_spent(run).await
     }
@@ -171,17 +157,17 @@ impl Outside {
     /// record, read after the floor: from then on it cannot become this run's.
     async fn stop_if_spent(&self, run: &Run) -> Option<Versioned<Record>> {
         let id = &run.session;
-        let spent = insist(id, || self.records.is_spent(run.generation), Error::is_final).await?;
+        let spent = self.insist(id, || self.records.is_spent(run.generation)).await?;
         // (A record that cannot be read says nothing of the run.)
-        let record = insist(id, || self.records.read(id), Error::is_final).await?;
+        let record = self.insist(id, || self.records.read(id)).await?;
         let is_its = record.as_ref().is_some_and(|record| record.value.generation >= run.generation);
         if is_its || !spent {
             return record;
         }
-        let presence = insist(id, || self.backend.inspect(run), |_| false).await?;
+        let presence = self.insist_on_run(id, |backend| backend.inspect(run)).await?;
         if matches!(presence, Presence::Present { stopped: false, .. }) {
             tracing::warn!(session.id = %id, generation = %run.generation, "A run that no record can tell of any more is stopped.");
-            insist(id, || self.backend.stop(run, Grace::Template), |_| false).await;
+            self.insist_on_run(id, |backend| backend.stop(run, Grace::Template)).await;
         }
         record
     }

@@ -1,73 +1,35 @@
 //! The supervisor over a ledger in memory: what it is told, and what it makes of it.
 
-use bivouac_ledger::directory::MemoryDirectory;
-use bivouac_ledger::memory::MemoryLedger;
-use bivouac_ledger::records::{Claim, claimed};
-use bivouac_protocol::{AllocationId, Nonce, Phase, Policy, Protocol, Span, StoredRequest};
-use prometheus_client::registry::Registry;
+use bivouac_ledger::records::claimed;
+use bivouac_protocol::link::Activity;
+use bivouac_protocol::{AllocationId, Nonce, Phase};
 
 use super::*;
-use crate::backend::process::{ProcessBackend, Settings as ProcessSettings};
 use crate::backend::{Allocated, Status};
+use crate::session::claiming::Claimed;
 use crate::session::decide::Kind;
 use crate::session::facts::Job;
-use crate::session::{SessionService, Settings};
+use crate::session::idle::Verdict;
+use crate::session::samples;
 
 fn supervisor() -> (Supervisor, tempfile::TempDir) {
-    static PROVIDER: std::sync::Once = std::sync::Once::new();
-    PROVIDER.call_once(|| {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    });
-    let state = tempfile::tempdir().unwrap();
-    let settings = ProcessSettings { guard: Vec::new(), state_dir: state.path().join("runs") };
-    let backend = ProcessBackend::new(settings, Arc::new(MemoryDirectory::default())).unwrap();
-    let service = SessionService::new(
-        Arc::new(MemoryLedger::new()),
-        Arc::new(backend),
-        Arc::default(),
-        Settings {
-            session_url: "http://localhost:7080".parse().unwrap(),
-            claim_timeout: Duration::from_secs(5),
-            retention: (jiff::SignedDuration::from_hours(1), jiff::SignedDuration::from_hours(1)),
-            presume_dead_after: None,
-            failpoints: crate::Failpoints::default(),
-        },
-        Arc::new(crate::Metrics::register(&mut Registry::default())),
-        reqwest::Client::new(),
-        "replica".to_owned(),
-    );
-    (Supervisor::new(Arc::clone(&service.outside)), state)
+    let (service, state) = samples::service();
+    (Supervisor::new(service.outside), state)
 }
 
 fn allocation() -> AllocationId {
     "a1".parse().unwrap()
 }
 
-/// A session that runs, in this generation, as the ledger's revision `index` has it.
+/// A session that somebody has claimed, in this generation, as the ledger's revision `index` has it.
+fn claimed_by_somebody(generation: u64, index: Index) -> Versioned<Record> {
+    let claim = samples::claim(samples::policy(), Timestamp::UNIX_EPOCH);
+    Versioned { value: claimed(None, Generation(generation - 1), &claim), index }
+}
+
+/// The same that runs.
 fn running(generation: u64, index: Index) -> Versioned<Record> {
-    let policy = Policy {
-        idle_timeout: Span::seconds(30),
-        max_lifetime: None,
-        startup_timeout: Span::seconds(60),
-        max_lease: Policy::default_max_lease(),
-        stop_grace: Span::seconds(5),
-        wake: true,
-        overlap_after: None,
-        port: "http".parse().unwrap(),
-        protocol: Protocol::Http,
-        ready_path: None,
-    };
-    let claim = Claim {
-        namespace: Default::default(),
-        key: Some("doc".parse().unwrap()),
-        template: "demo".parse().unwrap(),
-        hash: "h".into(),
-        request: StoredRequest::default(),
-        policy,
-        nonce: Nonce::random(),
-        at: Timestamp::UNIX_EPOCH,
-    };
-    let first = claimed(None, Generation(generation - 1), &claim);
+    let first = claimed_by_somebody(generation, index).value;
     let value = Record { phase: Phase::Running, allocation: Some(allocation()), revision: index, ..first };
     Versioned { value, index }
 }
@@ -144,4 +106,64 @@ async fn a_list_of_members_that_is_older_than_the_known_one_commits_nothing() {
     supervisor.on_prepared(&id, Some(list(80)), running(5, 100));
     let facts = &supervisor.sessions[&id].facts;
     assert!(facts.attempt.is_none() && facts.attempt_after > before);
+}
+
+#[tokio::test]
+async fn a_takeover_that_another_replica_won_is_not_carried_out_here() {
+    let ((mut supervisor, _state), id) = (supervisor(), SessionId::random());
+    supervisor.take_in(&id, claimed_by_somebody(1, 100), false);
+    let lost = Claimed::Lost(Some(claimed_by_somebody(2, 110)));
+    supervisor.on_answer(&id, Generation(1), Answer::TakenOver(Some(lost)));
+    let facts = &supervisor.sessions[&id].facts;
+    assert_eq!((facts.generation(), facts.owned), (Generation(2), false));
+    assert!(!facts.in_flight.contains(&Kind::Register), "who won it registers its job");
+    let won = Claimed::Won(claimed_by_somebody(3, 120));
+    supervisor.on_answer(&id, Generation(2), Answer::TakenOver(Some(won)));
+    let facts = &supervisor.sessions[&id].facts;
+    assert_eq!((facts.generation(), facts.owned), (Generation(3), true));
+    assert!(facts.in_flight.contains(&Kind::Register));
+}
+
+#[tokio::test]
+async fn a_claim_is_carried_out_though_a_later_revision_of_it_was_read_before_its_answer() {
+    let ((mut supervisor, _state), id) = (supervisor(), SessionId::random());
+    supervisor.take_in(&id, claimed_by_somebody(1, 100), false);
+    let won = claimed_by_somebody(2, 110);
+    let joined = Versioned { index: 120, ..won.clone() };
+    supervisor.take_in(&id, joined, false);
+    assert!(!supervisor.sessions[&id].facts.owned);
+    supervisor.on_answer(&id, Generation(1), Answer::TakenOver(Some(Claimed::Won(won))));
+    let facts = &supervisor.sessions[&id].facts;
+    assert_eq!((facts.record.index, facts.owned), (120, true));
+    assert!(facts.in_flight.contains(&Kind::Register));
+}
+
+#[tokio::test]
+async fn who_uses_a_session_is_known_after_its_record_was_lost_and_written_again() {
+    let ((mut supervisor, _state), id) = (supervisor(), SessionId::random());
+    let (boot, link) = (BootId::random(), LinkId(1));
+    let boots = [boot.clone()].into();
+    supervisor
+        .on_members(Versioned { value: Members { nonce: Nonce::random(), boots, removed: None }, index: 1 });
+    supervisor.evidence.linked(boot.clone(), link);
+    supervisor.evidence.complete(&boot, link);
+    let open = |session: &SessionId| Activity {
+        seq: 1,
+        session: session.clone(),
+        generation: Some(Generation(5)),
+        open: 1,
+        idle_ms: 0,
+    };
+    supervisor.evidence.activity(&boot, link, &open(&id), Instant::now());
+    knows(&mut supervisor, &id, running(5, 100));
+    let verdict = |supervisor: &Supervisor| supervisor.verdict(&supervisor.sessions[&id].facts);
+    assert_eq!(verdict(&supervisor), Some(Verdict::Busy));
+    supervisor.on_gone(&id);
+    assert!(!supervisor.sessions.contains_key(&id));
+    knows(&mut supervisor, &id, running(5, 120));
+    assert_eq!(
+        verdict(&supervisor),
+        Some(Verdict::Busy),
+        "the proxy does not say again what has not changed"
+    );
 }

@@ -150,7 +150,7 @@ pub(crate) fn check(job: &Value, template: &Template) -> Result<(), String> {
     }
     let needs_main_task =
         template.allow.iter().any(|a| matches!(a, Allowance::Args | Allowance::Image | Allowance::Resources));
-    if needs_main_task && main_task(group).is_none() {
+    if needs_main_task && main_task(array(group, "Tasks")).is_none() {
         return Err(
             "it is not clear which task callers' args, image and resources are for: mark one as leader"
                 .to_owned(),
@@ -192,9 +192,8 @@ fn port_labels(group: &Value) -> BTreeSet<&str> {
         .collect()
 }
 
-/// The task that the session is about: the only one that is not a helper around it, else the leader.
-pub(crate) fn main_task(group: &Value) -> Option<usize> {
-    let tasks = array(group, "Tasks");
+/// Which of a group's tasks the session is about: the only one that is not a helper around it, else the leader.
+pub(crate) fn main_task(tasks: &[Value]) -> Option<usize> {
     let mut own = (0..tasks.len()).filter(|&n| tasks[n]["Lifecycle"].is_null());
     let first = own.next()?;
     if own.next().is_none() {
