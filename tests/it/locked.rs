@@ -1,13 +1,14 @@
-//! On a locked cluster: tokens that are revoked, expire and are swapped, certificates that are not trusted or are
-//! replaced. Nothing is stopped or lost for it, it is told in words, and it heals without a restart.
+//! On a locked cluster: tokens that are revoked, expire and are swapped, and below, certificates that are not trusted or
+//! are replaced. Nothing is stopped or lost for it, it is told in words, and it heals without a restart.
 
-use std::path::PathBuf;
+mod distrust;
+mod replaced;
+
 use std::time::Duration;
 
-use bivouac_tests::agents::{Agent, Authority, Certified, Locks, SESSIONS, Validity, replace, rules};
-use bivouac_tests::world::{Answer, GUEST, Role, Session, Socket};
+use bivouac_tests::agents::{Locks, SESSIONS, replace, rules};
+use bivouac_tests::world::{Answer, GUEST, Role, Session};
 use bivouac_tests::{World, always, eventually};
-use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -78,24 +79,55 @@ fn lines(world: &World) -> usize {
     world.service(0).process.log().lines().filter(|line| line.contains("refuses what we ask")).count()
 }
 
-fn server(world: &World) -> (String, String, &Locks) {
+/// Nomad's and Consul's servers, and what opens them.
+fn servers(world: &World) -> (String, String, &Locks) {
     let agents = world.site().agents();
     (agents.nomad().url(), agents.consul().url(), agents.locks().unwrap())
+}
+
+/// Revokes a role's token for Consul.
+async fn revoke_for_consul(world: &World, role: Role) {
+    let (_, consul, locks) = servers(world);
+    let doors = world.doors();
+    let granted = if role == Role::Service { &doors.service } else { &doors.proxy };
+    let url = format!("{consul}/v1/acl/token/{}", granted.accessor);
+    locks.manage(Method::DELETE, &url, &Value::Null).await.unwrap();
+}
+
+/// Revokes the service's token for Nomad.
+async fn revoke_for_nomad(world: &World) {
+    let (nomad, _, locks) = servers(world);
+    let url = format!("{nomad}/v1/acl/token/{}", world.doors().nomad.accessor);
+    locks.manage(Method::DELETE, &url, &Value::Null).await.unwrap();
+}
+
+/// Puts another token for Consul, with the same rights, into a role's file.
+async fn renew_for_consul(world: &World, role: Role) {
+    let (_, consul, locks) = servers(world);
+    let name = if role == Role::Service { "service" } else { "proxy" };
+    let names = [format!("{}-{name}", world.prefix()), format!("{}-register-{name}", world.prefix())];
+    let next = locks.consul_token(&consul, &names).await.unwrap();
+    replace(&world.doors().consul_token_file(role), &next.secret).unwrap();
+}
+
+/// Puts another token for Nomad, with the same rights, into the service's file.
+async fn renew_for_nomad(world: &World) {
+    let (nomad, _, locks) = servers(world);
+    let text = rules("nomad/service.hcl", world.prefix(), SESSIONS);
+    let next = locks.nomad_token(&nomad, &format!("{}-service", world.prefix()), &text).await.unwrap();
+    replace(&world.doors().nomad_token_file(), &next.secret).unwrap();
 }
 
 #[test]
 fn a_revoked_token_stops_nothing_and_its_successor_heals() {
     World::locked().run(async |world| {
-        let (nomad, consul, locks) = server(&world);
         let session = world.spawn(GUEST).key("doc").idle_timeout("3s").await;
         let mut socket = session.websocket().await;
         // Not used at all: if a stop could be committed now, this is the one.
         let idle = world.spawn(GUEST).key("idle").idle_timeout("3s").await;
         idle.ready().await;
 
-        let doors = world.doors();
-        let url = format!("{consul}/v1/acl/token/{}", doors.service.accessor);
-        locks.manage(Method::DELETE, &url, &Value::Null).await.unwrap();
+        revoke_for_consul(&world, Role::Service).await;
         is_refused(
             &world,
             "consul",
@@ -110,13 +142,10 @@ fn a_revoked_token_stops_nothing_and_its_successor_heals() {
         })
         .await;
         assert!(lines(&world) <= before + 1, "a refusal is logged once:\n{}", world.service(0).process.log());
-        let names = [format!("{}-service", world.prefix()), format!("{}-register-service", world.prefix())];
-        let next = locks.consul_token(&consul, &names).await.unwrap();
-        replace(&doors.consul_token_file(Role::Service), &next.secret).unwrap();
+        renew_for_consul(&world, Role::Service).await;
         is_healed(&world, "after").await.stop().await;
 
-        let url = format!("{nomad}/v1/acl/token/{}", doors.nomad.accessor);
-        locks.manage(Method::DELETE, &url, &Value::Null).await.unwrap();
+        revoke_for_nomad(&world).await;
         is_refused(&world, "nomad", &["Nomad refuses", "service.nomad"]).await;
         spawns_wait(&world).await;
         always("the session goes on", Duration::from_secs(2), async || {
@@ -124,9 +153,7 @@ fn a_revoked_token_stops_nothing_and_its_successor_heals() {
             Ok(())
         })
         .await;
-        let text = rules("nomad/service.hcl", world.prefix(), SESSIONS);
-        let next = locks.nomad_token(&nomad, &format!("{}-service", world.prefix()), &text).await.unwrap();
-        replace(&doors.nomad_token_file(), &next.secret).unwrap();
+        renew_for_nomad(&world).await;
         is_healed(&world, "after-that").await.stop().await;
 
         socket.echoes("connected through all of it").await;
@@ -139,9 +166,37 @@ fn a_revoked_token_stops_nothing_and_its_successor_heals() {
 }
 
 #[test]
+fn a_right_that_was_put_back_is_noticed_though_nobody_uses_it() {
+    World::locked().run(async |world| {
+        let (nomad, _, locks) = servers(&world);
+        let session = world.spawn(GUEST).key("doc").idle_timeout("60s").await;
+        session.serves("/").await;
+        let name = format!("{}-service", world.prefix());
+        let text = rules("nomad/service.hcl", world.prefix(), SESSIONS);
+        let fewer = text.replace("\"read-logs\",", "");
+        assert_ne!(fewer, text);
+        locks.nomad_token(&nomad, &name, &fewer).await.unwrap();
+        eventually("the logs are refused, and it is told", SOON, async || {
+            let logs = world.get(&format!("/v1/sessions/{}/logs", session.id)).await?;
+            let check = access(&world).await;
+            let told = check["detail"].as_str().unwrap_or_default().contains("GET /v1/client/fs");
+            if told && logs.status != 200 { Ok(()) } else { Err(format!("{} {check}", logs.status)) }
+        })
+        .await;
+        locks.nomad_token(&nomad, &name, &text).await.unwrap();
+        eventually("nothing is refused", SOON, async || {
+            let check = access(&world).await;
+            if check["ok"] == true { Ok(()) } else { Err(check.to_string()) }
+        })
+        .await;
+        assert_eq!(session.state().await, "ready");
+    });
+}
+
+#[test]
 fn an_expired_token_is_like_a_revoked_one() {
     World::locked().run(async |world| {
-        let (nomad, _, locks) = server(&world);
+        let (nomad, _, locks) = servers(&world);
         let session = world.spawn(GUEST).key("doc").idle_timeout("60s").await;
         session.serves("/").await;
         let short = json!({
@@ -204,204 +259,6 @@ fn swapped_tokens_stop_nothing() {
         socket.echoes("and still").await;
         socket.close().await;
         session.ended("idle").await;
-        assert_eq!(session.starts().len(), 1);
-    });
-}
-
-/// A client of Nomad, with what is right and one thing that is not.
-fn client(
-    world: &World,
-    address: &str,
-    wrong: impl FnOnce(&mut bivouac_nomad::Config),
-) -> bivouac_nomad::Client {
-    let mut config = bivouac_nomad::Config::new(address.parse().unwrap());
-    let own = world.doors().certified(Role::Service);
-    config.token = Some(world.doors().nomad.secret.clone().into());
-    config.tls.ca_file = Some(world.site().locks().unwrap().ca_file());
-    (config.tls.certificate_file, config.tls.key_file) = (Some(own.certificate), Some(own.key));
-    wrong(&mut config);
-    bivouac_nomad::Client::new(config).unwrap()
-}
-
-#[test]
-fn distrust_says_what_is_wrong_and_what_to_do() {
-    World::locked().replicas(0).proxies(1).run(async |world| {
-        let nomad = world.site().agents().nomad().url();
-        let stranger = Authority::new("Somebody else").unwrap();
-        let file = |name: &str| world.folder().join(name);
-        let certified = |name: &str| Certified {
-            certificate: file(&format!("{name}.pem")),
-            key: file(&format!("{name}.key")),
-        };
-        replace(&file("stranger.pem"), &stranger.pem()).unwrap();
-        let locks = world.site().locks().unwrap();
-        locks.authority().issue(&certified("expired"), &["service"], Validity::Expired).unwrap();
-        stranger.issue(&certified("foreign"), &["service"], Validity::Good).unwrap();
-        let identity = |config: &mut bivouac_nomad::Config, own: Option<Certified>| {
-            (config.tls.certificate_file, config.tls.key_file) =
-                own.map(|own| (own.certificate, own.key)).unzip();
-        };
-        let plain = nomad.replace("https://", "http://");
-        let proxy = format!("https://127.0.0.1:{}", world.proxy_port(0));
-        let named = |name: &str| Some(name.to_owned());
-        let own = |name| Some(certified(name));
-        let clients = [
-            ("no authority", client(&world, &nomad, |c| c.tls.ca_file = None), "NOMAD_CACERT is not set"),
-            (
-                "another's",
-                client(&world, &nomad, |c| c.tls.ca_file = Some(file("stranger.pem"))),
-                "stranger.pem",
-            ),
-            (
-                "a name",
-                client(&world, &nomad, |c| c.tls.server_name = named("x.nomad")),
-                "NOMAD_TLS_SERVER_NAME",
-            ),
-            ("no certificate", client(&world, &nomad, |c| identity(c, None)), "NOMAD_CLIENT_CERT"),
-            ("an expired one", client(&world, &nomad, |c| identity(c, own("expired"))), "expired.pem"),
-            ("a foreign one", client(&world, &nomad, |c| identity(c, own("foreign"))), "foreign.pem"),
-            ("no TLS", client(&world, &plain, |_| {}), "https://"),
-            ("no TLS there", client(&world, &proxy, |_| {}), "http://"),
-        ];
-        for (what, client, words) in &clients {
-            let error = client.leader().await.expect_err(what).to_string();
-            assert!(error.contains(words), "{what}: {error}");
-        }
-        client(&world, &nomad, |c| c.tls.server_name = named("server.global.nomad")).leader().await.unwrap();
-    });
-}
-
-/// How many sessions live through the worst of days here: 200 by hand, see CONTRIBUTING.md.
-fn many() -> usize {
-    std::env::var("BIVOUAC_TEST_SESSIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(40)
-}
-
-/// Every agent of the cluster, servers first.
-fn agents(world: &World) -> Vec<&Agent> {
-    let agents = world.site().agents();
-    let clients = agents.clients().iter().flat_map(|client| [client.consul(), client.nomad()]);
-    [agents.consul(), agents.nomad()].into_iter().chain(clients).collect()
-}
-
-/// Certificates of the agents and of the processes, from the authority that signs at present.
-fn certify_all(world: &World) {
-    let locks = world.site().locks().unwrap();
-    for agent in agents(world) {
-        let kind = match agent.name() {
-            "consul-server" => "server.dc1.consul",
-            "nomad-server" => "server.global.nomad",
-            name if name.starts_with("consul") => "client.dc1.consul",
-            _ => "client.global.nomad",
-        };
-        locks.issue(agent.name(), &[kind]).unwrap();
-    }
-    for role in [Role::Service, Role::Proxy] {
-        world.doors().certify(world.site(), role, Validity::Good);
-    }
-}
-
-/// All agents read their files again. One after the other in time: a Nomad agent that is told so again while it opens its
-/// listener anew may be left without one.
-async fn reload_all(world: &World) {
-    agents(world).iter().for_each(|agent| agent.reload().unwrap());
-    bivouac_tests::elapse(Duration::from_secs(1)).await;
-    world.site().agents().wait_ready(SOON).await.unwrap();
-}
-
-async fn all_echo(sockets: &mut [(Session, Socket)], words: &str) {
-    join_all(sockets.iter_mut().map(|(_, socket)| socket.echoes(words))).await;
-}
-
-#[test]
-fn tokens_certificates_and_servers_are_replaced_under_load() {
-    World::own_locked().unproxied().run(async |world| {
-        let (nomad, consul, locks) = server(&world);
-        // Not all at once: how a machine of two cores fares with hundreds of handshakes is another question.
-        let mut sockets = Vec::new();
-        while sockets.len() < many() {
-            let first = sockets.len();
-            let opened = (first..many().min(first + 20)).map(async |n| {
-                let session = world.spawn(GUEST).key(&format!("doc-{n}")).idle_timeout("5s").await;
-                let socket = session.websocket().await;
-                (session, socket)
-            });
-            sockets.extend(join_all(opened).await);
-        }
-        all_echo(&mut sockets, "hello").await;
-
-        // The tokens.
-        let doors = world.doors();
-        for granted in [&doors.service, &doors.proxy] {
-            let url = format!("{consul}/v1/acl/token/{}", granted.accessor);
-            locks.manage(Method::DELETE, &url, &Value::Null).await.unwrap();
-        }
-        let url = format!("{nomad}/v1/acl/token/{}", doors.nomad.accessor);
-        locks.manage(Method::DELETE, &url, &Value::Null).await.unwrap();
-        is_refused(&world, "consul", &[]).await;
-        is_refused(&world, "nomad", &[]).await;
-        all_echo(&mut sockets, "without any token").await;
-        for (role, name) in [(Role::Service, "service"), (Role::Proxy, "proxy")] {
-            let names = [format!("{}-{name}", world.prefix()), format!("{}-register-{name}", world.prefix())];
-            let next = locks.consul_token(&consul, &names).await.unwrap();
-            replace(&doors.consul_token_file(role), &next.secret).unwrap();
-        }
-        let text = rules("nomad/service.hcl", world.prefix(), SESSIONS);
-        let next = locks.nomad_token(&nomad, &format!("{}-service", world.prefix()), &text).await.unwrap();
-        replace(&doors.nomad_token_file(), &next.secret).unwrap();
-        is_healed(&world, "with-other-tokens").await.stop().await;
-        all_echo(&mut sockets, "with other tokens").await;
-
-        // The authority: first it is trusted beside the old one, then it signs, then it is alone.
-        locks.succeed().unwrap();
-        reload_all(&world).await;
-        certify_all(&world);
-        reload_all(&world).await;
-        is_healed(&world, "with-other-certificates").await.stop().await;
-        locks.trust_the_newest().unwrap();
-        reload_all(&world).await;
-        is_healed(&world, "with-another-authority").await.stop().await;
-        all_echo(&mut sockets, "with another authority").await;
-
-        // The servers.
-        world.site().agents().consul().restart().unwrap();
-        world.site().agents().nomad().restart().unwrap();
-        all_echo(&mut sockets, "without servers").await;
-        world.site().agents().wait_ready(SOON).await.unwrap();
-        is_healed(&world, "with-other-servers").await.stop().await;
-        all_echo(&mut sockets, "through all of it").await;
-
-        for (session, _) in &sockets {
-            assert_eq!(session.state().await, "ready");
-            assert_eq!(session.starts().len(), 1);
-        }
-        join_all(sockets.into_iter().map(async |(session, socket)| {
-            socket.close().await;
-            session.ended("idle").await;
-        }))
-        .await;
-        world.nothing_runs().await;
-    });
-}
-
-#[test]
-fn a_service_that_is_not_trusted_says_so_and_heals() {
-    World::locked().unproxied().run(async |world| {
-        let own = world.doors().certified(Role::Service);
-        let session = world.spawn(GUEST).key("doc").idle_timeout("60s").await;
-        session.serves("/").await;
-        let stranger = Authority::new("Bivouac's tests").unwrap();
-        let read = |file: &PathBuf| std::fs::read_to_string(file).unwrap();
-        let (certificate, key) = (read(&own.certificate), read(&own.key));
-        stranger.issue(&own, &["service"], Validity::Good).unwrap();
-        is_refused(&world, "nomad", &["does not accept our certificate", "service.pem"]).await;
-        is_refused(&world, "consul", &["does not accept our certificate", "service.pem"]).await;
-        spawns_wait(&world).await;
-        session.serves("/").await;
-        // Not in one moment: for a while certificate and key do not fit.
-        replace(&own.certificate, &certificate).unwrap();
-        spawns_wait(&world).await;
-        replace(&own.key, &key).unwrap();
-        is_healed(&world, "after").await;
         assert_eq!(session.starts().len(), 1);
     });
 }

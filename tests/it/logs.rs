@@ -1,12 +1,13 @@
 //! What sessions print, as operators read it.
 
-use std::pin::Pin;
+mod following;
+
 use std::process::Stdio;
 use std::time::Duration;
 
 use bivouac_tests::world::{GUEST, Session};
 use bivouac_tests::{World, eventually};
-use futures::{Stream, StreamExt};
+use following::Following;
 use reqwest::Method;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -47,46 +48,6 @@ async fn reads(world: &World, session: &Session, query: &str, expected: &[u8]) {
         }
     })
     .await;
-}
-
-/// Logs that are being followed.
-struct Following {
-    pieces: Pin<Box<dyn Stream<Item = reqwest::Result<bytes::Bytes>> + Send>>,
-}
-
-impl Following {
-    async fn of(world: &World, session: &Session, query: &str) -> Self {
-        let path = path(session, &format!("follow=true&{query}"));
-        let request = world.call(Method::GET, &path).timeout(Duration::from_secs(120));
-        let answer = request.send().await.unwrap();
-        assert_eq!(answer.status(), 200);
-        assert_eq!(answer.headers()["content-type"], "text/plain; charset=utf-8");
-        Self { pieces: Box::pin(answer.bytes_stream()) }
-    }
-
-    /// The next bytes are these.
-    async fn shows(&mut self, expected: &str) {
-        let mut seen = Vec::new();
-        let read = tokio::time::timeout(SOON, async {
-            while seen.len() < expected.len() {
-                seen.extend_from_slice(&self.pieces.next().await.expect("it goes on").expect("more"));
-            }
-        });
-        let read = read.await;
-        assert!(read.is_ok() && seen == expected.as_bytes(), "{:?}", String::from_utf8_lossy(&seen));
-    }
-
-    /// All that is left, up to a proper end.
-    async fn rest(mut self) -> String {
-        let mut seen = Vec::new();
-        let read = async {
-            while let Some(bytes) = self.pieces.next().await {
-                seen.extend_from_slice(&bytes.expect("a proper end"));
-            }
-        };
-        tokio::time::timeout(SOON, read).await.expect("it ends with its session");
-        String::from_utf8_lossy(&seen).into_owned()
-    }
 }
 
 pub(crate) async fn a_follower_sees_lines_as_they_come(world: World) {
@@ -276,8 +237,7 @@ fn a_cut_answer_does_not_look_complete() {
         let mut following = Following::of(&world, &session, "").await;
         following.shows("one\n").await;
         assert!(world.service(0).process.terminate().await.success());
-        let end = tokio::time::timeout(SOON, following.pieces.next()).await.unwrap();
-        assert!(matches!(end, Some(Err(_))), "{end:?}");
+        following.breaks_off().await;
         // The other replica reads the same.
         let mut again = Following::of(&world.asking(1), &session, "").await;
         again.shows("one\n").await;

@@ -95,20 +95,11 @@ fn agents_are_killed_and_return() {
 #[test]
 fn a_client_goes_away_and_comes_back() {
     World::own_cluster().run(async |world| {
-        let agents = world.site().agents();
         let session = world.spawn(GUEST).key("doc").idle_timeout("4s").await;
-        let view = session.ready().await;
-        let node = view["node"].as_str().expect("a node").to_owned();
-        let client = agents.clients().iter().find(|client| node.contains(client.nomad().name()));
-        let client = client.unwrap_or_else(|| panic!("no client is called {node}"));
+        let client = world.site().client_of(&session.ready().await);
         let mut socket = session.websocket().await;
         let job = format!("session-{}-1", session.id);
-        // What Nomad still believes to be pending when it misses the host, it places elsewhere.
-        eventually("Nomad knows that it runs", SOON, async || {
-            let status = world.allocations(&job).await?[0]["ClientStatus"].clone();
-            if status == "running" { Ok(()) } else { Err(status.to_string()) }
-        })
-        .await;
+        session.known_to_run().await;
         client.nomad().freeze().unwrap();
         eventually("Nomad misses the client", SOON, async || {
             let status = world.allocations(&job).await?[0]["ClientStatus"].clone();
@@ -148,15 +139,10 @@ fn a_backend_that_nomad_started_again_is_not_the_session() {
         })
         .await;
         let first = session.starts().remove(0);
-        let backend = rustix::process::Pid::from_raw(first.pid).unwrap();
         for client in agents.clients() {
             client.nomad().kill9().unwrap();
         }
-        // The executor is the task's parent; with both gone, nothing can be restored.
-        let parent = parent_of(first.pid);
-        for pid in [parent, backend] {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        }
+        first.kill_with_its_executor();
         for client in agents.clients() {
             client.nomad().start().unwrap();
         }
@@ -166,12 +152,6 @@ fn a_backend_that_nomad_started_again_is_not_the_session() {
         session.backends_gone().await;
         world.nothing_runs().await;
     });
-}
-
-fn parent_of(pid: i32) -> rustix::process::Pid {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
-    rustix::process::Pid::from_raw(parent.trim().parse().unwrap()).unwrap()
 }
 
 /// The wires are cut rather than the agents killed: nothing answers, nothing refuses.

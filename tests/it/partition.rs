@@ -24,24 +24,15 @@ struct Host<'a> {
 impl<'a> Host<'a> {
     async fn of(world: &'a World, session: &Session) -> Self {
         let view = session.ready().await;
-        let node = view["node"].as_str().expect("a node").to_owned();
-        let client =
-            world.site().agents().clients().iter().find(|client| node.contains(client.nomad().name()));
         let path = format!("/v1/allocation/{}", view["allocation"].as_str().unwrap());
         let allocation = world.site().nomad(Method::GET, &path).await.unwrap().json();
         let port = &allocation["AllocatedResources"]["Shared"]["Ports"][0];
         let (ip, port) = (port["HostIP"].as_str().unwrap(), port["Value"].as_u64().unwrap());
         let address = SocketAddr::new(ip.parse().unwrap(), u16::try_from(port).unwrap());
-        // What Nomad still believes to be pending when it misses the host, it places elsewhere.
-        let job = format!("session-{}-{}", session.id, session.generation());
-        eventually("Nomad knows that it runs", SOON, async || {
-            let status = world.allocations(&job).await?[0]["ClientStatus"].clone();
-            if status == "running" { Ok(()) } else { Err(status.to_string()) }
-        })
-        .await;
+        session.known_to_run().await;
         let backend = session.starts().pop().expect("a start").pid;
         let backend = Pid::from_raw(backend).expect("a process");
-        Self { client: client.expect("the session's client"), backend, address, plugs: Vec::new() }
+        Self { client: world.site().client_of(&view), backend, address, plugs: Vec::new() }
     }
 
     /// Nothing gets through to it, and nothing gets an answer from it: what a lost network looks like from outside.
@@ -78,7 +69,7 @@ async fn eligible(world: &World, client: usize, yes: bool) {
     let node = node(world, client).await;
     let path = format!("/v1/node/{node}/eligibility");
     let eligibility = if yes { "eligible" } else { "ineligible" };
-    told(world, Method::PUT, &path, json!({ "Eligibility": eligibility })).await;
+    world.site().tell_nomad(Method::PUT, &path, &json!({ "Eligibility": eligibility })).await;
 }
 
 async fn node(world: &World, client: usize) -> String {
@@ -88,13 +79,7 @@ async fn node(world: &World, client: usize) -> String {
     node["ID"].as_str().unwrap().to_owned()
 }
 
-/// Tells Nomad something, as an operator does.
-pub(crate) async fn told(world: &World, method: Method, path: &str, body: Value) -> Value {
-    let answer = world.site().tell_nomad(method, path, &body).await.unwrap();
-    answer.expect_status(200).unwrap().json()
-}
-
-/// A session on the second host, that a WebSocket of the whole scenario keeps in use.
+/// A session on the second host. Once it is placed, the first may take sessions again.
 async fn on_the_second_host(world: &World, template: &str) -> Session {
     only_the_second_host(world).await;
     let spawn = world.spawn(template).key("doc").idle_timeout("2m").env("GUEST_BACKLOG", "4");
@@ -102,6 +87,15 @@ async fn on_the_second_host(world: &World, template: &str) -> Session {
     session.ready().await;
     eligible(world, 0, true).await;
     session
+}
+
+/// A session whose host has vanished, which the API knows.
+async fn on_a_host_that_vanished<'a>(world: &'a World, template: &str) -> (Session, Host<'a>) {
+    let session = on_the_second_host(world, template).await;
+    let mut host = Host::of(world, &session).await;
+    host.vanishes();
+    is_unreachable(&session).await;
+    (session, host)
 }
 
 async fn is_unreachable(session: &Session) {
@@ -132,11 +126,18 @@ async fn is_served_elsewhere(session: &Session, old: Pid) -> i64 {
     pid
 }
 
-async fn is_gone(what: &str, pid: Pid) {
-    eventually(what, SOON, async || {
-        if rustix::process::test_kill_process(pid).is_err() { Ok(()) } else { Err("it runs".to_owned()) }
+/// The run that was given up has a successor on the host that is there, and when its own host is back it ends without
+/// disturbing that.
+async fn is_succeeded(session: &Session, mut host: Host<'_>) {
+    let old = host.backend;
+    let pid = is_served_elsewhere(session, old).await;
+    host.returns();
+    eventually("the run that was given up is stopped", SOON, async || {
+        if rustix::process::test_kill_process(old).is_err() { Ok(()) } else { Err("it runs".to_owned()) }
     })
     .await;
+    assert_eq!(is_served_elsewhere(session, old).await, pid, "the successor is not disturbed");
+    assert_eq!(session.starts().len(), 2);
 }
 
 #[test]
@@ -173,22 +174,14 @@ fn an_unreachable_session_is_waited_for_and_goes_on() {
 #[test]
 fn an_unreachable_session_is_given_up_by_an_operator() {
     World::own_cluster().run(async |world| {
-        let session = on_the_second_host(&world, LASTING).await;
-        let mut host = Host::of(&world, &session).await;
-        let old = host.backend;
-        host.vanishes();
-        is_unreachable(&session).await;
+        let (session, host) = on_a_host_that_vanished(&world, LASTING).await;
         spawn_is_refused(&world, LASTING).await;
         let stopped = world.bivouac(&["stop", &session.id, "--abandon"]).await;
         assert!(stopped.status.success(), "{stopped:?}");
         assert!(String::from_utf8_lossy(&stopped.stdout).contains("abandoned"), "{stopped:?}");
         session.ended("abandoned").await;
-        // The key is free, and the next request starts it on the host that is there.
-        let pid = is_served_elsewhere(&session, old).await;
-        host.returns();
-        is_gone("the run that was given up is stopped", old).await;
-        assert_eq!(is_served_elsewhere(&session, old).await, pid, "the successor is not disturbed");
-        assert_eq!(session.starts().len(), 2);
+        // The key is free, and the next request starts it.
+        is_succeeded(&session, host).await;
         session.stop().await;
         session.ended("requested").await;
         world.nothing_runs().await;
@@ -199,11 +192,7 @@ fn an_unreachable_session_is_given_up_by_an_operator() {
 #[test]
 fn a_stop_that_reaches_nobody_can_be_given_up() {
     World::own_cluster().run(async |world| {
-        let session = on_the_second_host(&world, LASTING).await;
-        let mut host = Host::of(&world, &session).await;
-        let old = host.backend;
-        host.vanishes();
-        is_unreachable(&session).await;
+        let (session, host) = on_a_host_that_vanished(&world, LASTING).await;
         session.stop().await;
         spawn_is_refused(&world, LASTING).await;
         assert_eq!(session.state().await, "stopping");
@@ -211,29 +200,18 @@ fn a_stop_that_reaches_nobody_can_be_given_up() {
         assert!(view["reason"]["detail"].as_str().unwrap().contains("requested"), "{view}");
         let again = world.spawn(LASTING).key("doc").await;
         assert_eq!((again.spawned(), again.generation()), (true, 2));
-        let pid = is_served_elsewhere(&session, old).await;
-        host.returns();
-        is_gone("the run that was given up is stopped", old).await;
-        assert_eq!(is_served_elsewhere(&session, old).await, pid);
+        is_succeeded(&session, host).await;
     });
 }
 
 #[test]
 fn an_unreachable_session_is_given_up_where_its_template_says_so() {
     World::own_cluster().run(async |world| {
-        let session = on_the_second_host(&world, OVERLAPPING).await;
-        let mut host = Host::of(&world, &session).await;
-        let old = host.backend;
-        host.vanishes();
-        is_unreachable(&session).await;
+        let (session, host) = on_a_host_that_vanished(&world, OVERLAPPING).await;
         let refused = spawn_is_refused(&world, OVERLAPPING).await;
         assert!(refused["unreachable"]["given_up_at"].is_string(), "{refused}");
         session.ended("abandoned").await;
-        let pid = is_served_elsewhere(&session, old).await;
-        host.returns();
-        is_gone("the run that was given up is stopped", old).await;
-        assert_eq!(is_served_elsewhere(&session, old).await, pid);
-        assert_eq!(session.starts().len(), 2);
+        is_succeeded(&session, host).await;
     });
 }
 
@@ -247,7 +225,7 @@ fn a_drained_session_moves_on_with_the_next_request() {
         let drain =
             json!({ "DrainSpec": { "Deadline": -1, "IgnoreSystemJobs": true }, "MarkEligible": false });
         let path = format!("/v1/node/{}/drain", node(&world, 1).await);
-        told(&world, Method::PUT, &path, drain).await;
+        world.site().tell_nomad(Method::PUT, &path, &drain).await;
         let _code = socket.ends().await;
         let view = session.ended("drained").await;
         assert!(view["reason"]["detail"].as_str().unwrap().contains(before.as_str().unwrap()), "{view}");
@@ -262,7 +240,7 @@ fn a_drained_session_moves_on_with_the_next_request() {
 fn a_session_makes_room_for_a_more_important_job() {
     World::own_cluster().run(async |world| {
         let preempts = json!({ "PreemptionConfig": { "BatchSchedulerEnabled": true } });
-        told(&world, Method::PUT, "/v1/operator/scheduler/configuration", preempts).await;
+        world.site().tell_nomad(Method::PUT, "/v1/operator/scheduler/configuration", &preempts).await;
         let session = on_the_second_host(&world, GUEST).await;
         let mut socket = session.websocket().await;
         only_the_second_host(&world).await;
@@ -274,12 +252,12 @@ fn a_session_makes_room_for_a_more_important_job() {
             "ID": "important", "Name": "important", "Type": "batch", "Priority": 90, "Datacenters": ["*"],
             "TaskGroups": [{ "Name": "main", "Count": 1, "EphemeralDisk": { "SizeMB": 10 }, "Tasks": [task] }]
         });
-        told(&world, Method::PUT, "/v1/jobs", json!({ "Job": job })).await;
+        world.site().tell_nomad(Method::PUT, "/v1/jobs", &json!({ "Job": job })).await;
         let _code = socket.ends().await;
         session.ended("preempted").await;
         session.backends_gone().await;
         session.never_doubled();
-        told(&world, Method::DELETE, "/v1/job/important?purge=true", Value::Null).await;
+        world.site().tell_nomad(Method::DELETE, "/v1/job/important?purge=true", &Value::Null).await;
         // Nomad would start it again as soon as there is room, were its job not stopped.
         world.nothing_runs().await;
         session.never_doubled();
@@ -293,7 +271,7 @@ fn an_allocation_that_was_stopped_by_hand_stays_stopped() {
         let mut socket = session.websocket().await;
         let view = session.ready().await;
         let path = format!("/v1/allocation/{}/stop", view["allocation"].as_str().unwrap());
-        told(&world, Method::PUT, &path, Value::Null).await;
+        world.site().tell_nomad(Method::PUT, &path, &Value::Null).await;
         let _code = socket.ends().await;
         session.ended("operator").await;
         session.get("/").await.unwrap().is_problem(410, "session_ended");

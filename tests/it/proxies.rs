@@ -144,6 +144,7 @@ fn a_proxy_joins_in_the_middle_of_a_stop() {
                 session.via(number).serves("/through-the-newcomer").await
             };
             let answer = tokio::join!(joined, async {
+                // In each round at another moment of the newcomer's start.
                 elapse(Duration::from_millis(700 + 400 * round)).await;
                 commit.release();
             });

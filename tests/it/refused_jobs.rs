@@ -36,10 +36,6 @@ async fn is_disabled(world: &World, said: &[&str]) {
     assert_eq!(world.jobs().await.unwrap(), Vec::<Value>::new());
 }
 
-async fn nomad(world: &World, method: Method, path: &str, body: Value) {
-    world.site().tell_nomad(method, path, &body).await.unwrap().expect_status(200).unwrap();
-}
-
 #[test]
 fn a_driver_that_no_node_has() {
     asks_for("driver", "docker").run(async |world| {
@@ -75,7 +71,10 @@ fn a_namespace_that_changes() {
     let name = format!("team-{}", std::process::id());
     asks_for("namespace", &name).run(async |world| {
         is_disabled(&world, &["nonexistent namespace"]).await;
-        nomad(&world, Method::PUT, &format!("/v1/namespace/{name}"), json!({ "Name": name })).await;
+        world
+            .site()
+            .tell_nomad(Method::PUT, &format!("/v1/namespace/{name}"), &json!({ "Name": name }))
+            .await;
         eventually("the template is usable without a restart", SOON, async || {
             let templates = world.get("/v1/templates").await?.json()["templates"].clone();
             let template =
@@ -91,9 +90,9 @@ fn a_namespace_that_changes() {
         session.ready().await;
         session.ended("idle").await;
         let no_driver = json!({ "Name": name, "Capabilities": { "DisabledTaskDrivers": ["raw_exec"] } });
-        nomad(&world, Method::PUT, &format!("/v1/namespace/{name}"), no_driver).await;
+        world.site().tell_nomad(Method::PUT, &format!("/v1/namespace/{name}"), &no_driver).await;
         is_told(&world, "start_failed", &["\"raw_exec\" is not allowed in namespace", "capabilities"]).await;
-        nomad(&world, Method::DELETE, &format!("/v1/namespace/{name}"), Value::Null).await;
+        world.site().tell_nomad(Method::DELETE, &format!("/v1/namespace/{name}"), &Value::Null).await;
         is_told(&world, "start_failed", &["nonexistent namespace", "create that Nomad namespace"]).await;
     });
 }

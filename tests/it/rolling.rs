@@ -1,12 +1,11 @@
 //! A new version, rolled out as operators do it: `nomad job run` of the two jobs, while sessions are used and spawned.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bivouac_tests::agents::{Agents, AgentsConfig};
-use bivouac_tests::world::Socket;
+use bivouac_tests::world::{GUEST_JOB, Socket, product};
 use bivouac_tests::{elapse, eventually, guard, http_client};
 use serde_json::{Value, json};
 
@@ -17,33 +16,10 @@ const TEMPLATE: &str = r#"access = "public"
 idle_timeout = "10m"
 [ports.http]
 ready_path = "/healthz"
+[params.text]
+default = ""
 [nomad]
 jobspec = "job.nomad.hcl"
-"#;
-
-const JOB: &str = r#"variable "guest" { type = string }
-variable "owner" { type = string }
-job "guest" {
-  type = "batch"
-  group "session" {
-    network {
-      port "http" {}
-    }
-    task "guest" {
-      driver = "raw_exec"
-      config {
-        command = var.guest
-      }
-      env {
-        GUEST_OWNER = var.owner
-      }
-      resources {
-        cpu    = 20
-        memory = 32
-      }
-    }
-  }
-}
 "#;
 
 /// Agents with two replicas and a proxy, deployed with Nomad's own command line.
@@ -60,8 +36,9 @@ impl Deployed {
         let proxy_port = agents.reserve_port(0).unwrap();
         let template = agents.dir().join("templates/guest");
         std::fs::create_dir_all(&template).unwrap();
+        std::fs::create_dir_all(agents.dir().join("diary")).unwrap();
         std::fs::write(template.join("template.toml"), TEMPLATE).unwrap();
-        std::fs::write(template.join("job.nomad.hcl"), JOB).unwrap();
+        std::fs::write(template.join("job.nomad.hcl"), GUEST_JOB).unwrap();
         std::fs::write(agents.dir().join("secret"), "a secret of this scenario, long enough").unwrap();
         std::fs::write(agents.dir().join("token"), TOKEN).unwrap();
         let deployed = Self { agents, proxy_port, http: http_client(SOON) };
@@ -85,6 +62,7 @@ impl Deployed {
                     "template_vars",
                     json!([
                         format!("guest.guest={}", guest.display()),
+                        format!("guest.diary={}", dir("diary")),
                         format!("guest.owner={}", std::process::id())
                     ])
                     .to_string(),
@@ -102,13 +80,13 @@ impl Deployed {
             ("link_secret_file", dir("secret")),
             ("revision", revision.to_owned()),
         ];
-        let mut command = Command::new(nomad());
-        command.args(["job", "run", "-address", &self.agents.nomad().url()]);
+        let mut command = self.agents.nomad_command();
+        command.args(["job", "run"]);
         for (name, value) in variables.iter().chain(&common) {
             command.args(["-var", &format!("{name}={value}")]);
         }
         let jobspec = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../jobspecs/{job}.nomad.hcl"));
-        self.agents.adopt(&mut command).arg(jobspec);
+        command.arg(jobspec);
         let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         assert!(output.status.success(), "the {job} was not deployed:\n{said}");
@@ -163,15 +141,6 @@ impl Deployed {
         let live = jobs.as_array().unwrap().iter().filter(|job| job["Stop"] == false);
         live.map(|job| job["ID"].as_str().unwrap().to_owned()).collect()
     }
-}
-
-fn product() -> PathBuf {
-    let built = || guard::guest_binary().with_file_name("bivouac");
-    std::env::var_os("BIVOUAC_BIN").map_or_else(built, PathBuf::from)
-}
-
-fn nomad() -> PathBuf {
-    std::env::var_os("BIVOUAC_NOMAD").map_or_else(|| "nomad".into(), PathBuf::from)
 }
 
 fn authority(url: &str) -> &str {

@@ -7,7 +7,6 @@ mod tool;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
-use std::process::Command;
 
 use bivouac_tests::agents::{Agents, AgentsConfig};
 use reading::{Folder, attribute, files, literal, named, parse, root};
@@ -151,8 +150,8 @@ async fn nomad_accepts_the_jobs_that_the_module_renders() {
         }
         for driver in ["raw_exec", "exec", "docker"] {
             for every_node in ["true", "false"] {
-                let mut command = Command::new(nomad());
-                command.args(["job", "validate", "-address", &agents.nomad().url()]);
+                let mut command = agents.nomad_command();
+                command.args(["job", "validate"]);
                 for name in &given {
                     let body = declared.get(name.as_str());
                     let body = body.unwrap_or_else(|| panic!("{job} knows no {name}"));
@@ -163,7 +162,7 @@ async fn nomad_accepts_the_jobs_that_the_module_renders() {
                     };
                     command.args(["-var", &format!("{name}={value}")]);
                 }
-                let output = agents.adopt(&mut command).arg(&jobspec).output().unwrap();
+                let output = command.arg(&jobspec).output().unwrap();
                 let said = [output.stdout, output.stderr].concat();
                 assert!(output.status.success(), "{job}, {driver}: {}", String::from_utf8_lossy(&said));
             }
@@ -191,11 +190,6 @@ fn sample<'a>(name: &str, variable: &'a hcl::Body) -> &'a str {
             _ => r#"["a","b"]"#,
         },
     }
-}
-
-/// The binary that the agents run.
-fn nomad() -> PathBuf {
-    std::env::var_os("BIVOUAC_NOMAD").map_or_else(|| "nomad".into(), PathBuf::from)
 }
 
 /// Without `.` and `..`, whether it exists or not.

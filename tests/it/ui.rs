@@ -23,13 +23,6 @@ fn row(key: &str, what: &str) -> String {
     )
 }
 
-async fn screenshot(world: &World, page: &mut Page, name: &str) {
-    if let Some(folder) = std::env::var_os("BIVOUAC_TEST_SCREENSHOTS") {
-        let kind = if world.is_embedded() { "embedded" } else { "cluster" };
-        page.screenshot(&std::path::Path::new(&folder).join(format!("{name}-{kind}.png"))).await;
-    }
-}
-
 async fn an_operator_watches_and_stops_a_session(world: World) {
     let browser = Browser::start().await;
     let mut page = browser.open(&format!("{}/ui", world.api_url())).await;
@@ -56,7 +49,7 @@ async fn an_operator_watches_and_stops_a_session(world: World) {
     page.evaluate("document.querySelector('.row').click()").await;
     page.shows("document.querySelectorAll('.detail .track i').length >= 4").await;
     page.shows("document.querySelector('.detail').innerText.includes('bootstrap')").await;
-    screenshot(&world, &mut page, "ui").await;
+    page.shown_to_people(&world, "ui").await;
     page.evaluate("document.querySelector('.detail .danger').click()").await;
     page.shows("document.querySelector('#confirm').open && document.querySelector('#confirm').innerText.includes('1 connection is open')")
         .await;
@@ -69,7 +62,7 @@ async fn an_operator_watches_and_stops_a_session(world: World) {
     page.shows("document.querySelector('#none').innerText.includes('No session lives')").await;
     page.evaluate("[...document.querySelectorAll('#filters button')].find(b => b.innerText.startsWith('Ended')).click()").await;
     page.shows(&row("doc-7", "requested: somebody asked for it")).await;
-    screenshot(&world, &mut page, "ui-ended").await;
+    page.shown_to_people(&world, "ui-ended").await;
 
     page.evaluate("document.querySelector('#leave').click()").await;
     page.shows("document.querySelector('#camp').hidden && !document.body.innerText.includes('doc-7')").await;

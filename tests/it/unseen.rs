@@ -5,10 +5,7 @@ use std::time::Duration;
 use bivouac_tests::world::{GUEST, Session};
 use bivouac_tests::{World, eventually};
 use reqwest::Method;
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-
-use crate::partition::told;
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -22,7 +19,7 @@ async fn is_over(world: &World, job: &str, kept: bool) {
     .await;
     if kept {
         let path = format!("/v1/job/{job}/versions/kept/tag");
-        told(world, Method::POST, &path, json!({ "Version": 0 })).await;
+        world.site().tell_nomad(Method::POST, &path, &json!({ "Version": 0 })).await;
     }
 }
 
@@ -50,7 +47,7 @@ fn a_session_that_ended_unseen_ends_for_the_right_reason() {
         }
         world.service(0).process.kill();
         for session in [&kept, &forgotten] {
-            told(&world, Method::DELETE, &format!("/v1/job/{}", job(session)), Value::Null).await;
+            world.site().tell_nomad(Method::DELETE, &format!("/v1/job/{}", job(session)), &Value::Null).await;
         }
         is_over(&world, &job(&kept), true).await;
         is_over(&world, &job(&forgotten), false).await;
@@ -81,14 +78,11 @@ fn a_session_that_was_stopped_while_its_node_was_away_ends_unseen() {
             .await;
         };
         is("running").await;
-        let view = session.view().await;
-        let clients = world.site().agents().clients();
-        let client =
-            clients.iter().find(|it| view["node"].as_str().unwrap().contains(it.nomad().name())).unwrap();
+        let client = world.site().client_of(&session.view().await);
         world.service(0).process.kill();
         client.nomad().freeze().unwrap();
         is("unknown").await;
-        told(&world, Method::DELETE, &format!("/v1/job/{job}"), Value::Null).await;
+        world.site().tell_nomad(Method::DELETE, &format!("/v1/job/{job}"), &Value::Null).await;
         client.nomad().thaw().unwrap();
         is_over(&world, &job, false).await;
         is_collected(&world, &job, true).await;
@@ -126,24 +120,13 @@ fn a_backend_that_was_started_twice_before_the_first_report_is_not_the_session()
         let session = world.spawn(GUEST).key("doc").idle_timeout("60s").env("GUEST_START_MS", "150").await;
         session.ready().await;
         let first = session.starts().remove(0);
-        let view = session.view().await;
-        let node = view["node"].as_str().unwrap();
-        let agents = world.site().agents();
-        let client = agents.clients().iter().find(|client| node.contains(client.nomad().name())).unwrap();
+        let client = world.site().client_of(&session.view().await);
         client.nomad().kill9().unwrap();
-        for pid in [parent_of(first.pid), Pid::from_raw(first.pid).unwrap()] {
-            let _ = kill_process(pid, Signal::KILL);
-        }
+        first.kill_with_its_executor();
         client.nomad().start().unwrap();
-        agents.wait_ready(SOON).await.unwrap();
+        world.site().agents().wait_ready(SOON).await.unwrap();
         session.ended("lost").await;
         session.backends_gone().await;
         world.nothing_runs().await;
     });
-}
-
-fn parent_of(pid: i32) -> Pid {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
-    Pid::from_raw(parent.trim().parse().unwrap()).unwrap()
 }

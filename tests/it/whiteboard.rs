@@ -41,10 +41,7 @@ async fn two_people_draw_to_each_other(world: World) {
         if now > shown { Ok(()) } else { Err(format!("{now} pixels")) }
     })
     .await;
-    if let Some(folder) = std::env::var_os("BIVOUAC_TEST_SCREENSHOTS") {
-        let kind = if world.is_embedded() { "embedded" } else { "cluster" };
-        anna.screenshot(&std::path::Path::new(&folder).join(format!("whiteboard-{kind}.png"))).await;
-    }
+    anna.shown_to_people(&world, "whiteboard").await;
     let closed = jiff::Timestamp::now();
     anna.close().await;
     ben.close().await;

@@ -6,6 +6,8 @@
 mod agent;
 mod authority;
 mod binaries;
+mod client;
+mod config;
 mod consul;
 pub(crate) mod docker;
 mod keys;
@@ -18,7 +20,6 @@ mod sweeper;
 mod tests;
 
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -27,6 +28,8 @@ use anyhow::Result;
 
 pub use agent::Agent;
 pub use authority::{Authority, Certified, Validity, replace};
+pub use client::Client;
+pub use config::{AgentsConfig, Ports};
 use docker::Docker;
 pub use locks::{Granted, Locks, OTHERS, Reply, SESSIONS, rules};
 use ports::Ports as Held;
@@ -35,84 +38,6 @@ use sweeper::Sweeper;
 
 /// How long a whole cluster may take to start.
 const START_LIMIT: Duration = Duration::from_secs(60);
-
-/// Which ports the two servers get. Clients always get free ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ports {
-    /// The usual ones (4646, 8500, …) where they are free, else free ones.
-    Standard,
-    /// Free ones: any number of clusters run side by side.
-    Free,
-}
-
-/// What kind of cluster.
-#[derive(Debug, Clone)]
-pub struct AgentsConfig {
-    /// How many Nomad clients, each with a Consul agent of its own.
-    pub nomad_clients: usize,
-    /// Where configuration, data and logs go: kept in the end. `None` is a temporary folder, removed in the end (unless
-    /// the test panics, or BIVOUAC_KEEP_AGENTS is set).
-    pub data_dir: Option<PathBuf>,
-    /// Which ports the servers get.
-    pub ports: Ports,
-    /// How often clients report, and how long they may be late: a silent client counts as away after about twice this.
-    /// Nomad's default is 10 s; short ones make a busy machine look like a broken one.
-    pub heartbeat: Duration,
-    /// Whether every call needs a token and a certificate: see [`Locks`].
-    pub locked: bool,
-    /// Whether clients run the docker driver, on an engine that is started for them: see its module `docker`.
-    pub docker: bool,
-    /// Folders in which tasks find their commands, before those of PATH.
-    pub path: Vec<PathBuf>,
-}
-
-impl Default for AgentsConfig {
-    fn default() -> Self {
-        Self {
-            nomad_clients: 2,
-            data_dir: None,
-            ports: Ports::Free,
-            heartbeat: Duration::from_secs(10),
-            locked: false,
-            docker: false,
-            path: Vec::new(),
-        }
-    }
-}
-
-/// A Nomad client and its Consul agent.
-#[derive(Debug)]
-pub struct Client {
-    nomad: Agent,
-    consul: Agent,
-    dynamic_ports: RangeInclusive<u16>,
-}
-
-impl Client {
-    /// The Nomad agent.
-    #[must_use]
-    pub fn nomad(&self) -> &Agent {
-        &self.nomad
-    }
-
-    /// The Consul agent.
-    #[must_use]
-    pub fn consul(&self) -> &Agent {
-        &self.consul
-    }
-
-    /// The Consul agent's HTTP address: what a process on this "host" uses.
-    #[must_use]
-    pub fn consul_addr(&self) -> SocketAddr {
-        self.consul.http_addr()
-    }
-
-    /// The ports that its allocations get.
-    #[must_use]
-    pub fn dynamic_ports(&self) -> RangeInclusive<u16> {
-        self.dynamic_ports.clone()
-    }
-}
 
 /// A running cluster. Dropping it kills all of it.
 #[derive(Debug)]
@@ -125,6 +50,7 @@ pub struct Agents {
     ports: Held,
     standard_ports: bool,
     dir: PathBuf,
+    nomad_binary: PathBuf,
     locks: Option<Locks>,
     /// Ends with the agents.
     _docker: Option<Docker>,
@@ -139,15 +65,15 @@ impl Agents {
     pub async fn start(config: AgentsConfig) -> Result<Self> {
         let (dir, files) = site::folder(config.data_dir.as_deref())?;
         let sweeper = Sweeper::start(&dir, files)?;
-        let (nomad, consul) = (binaries::NOMAD.find()?, binaries::CONSUL.find()?);
+        let (nomad_binary, consul_binary) = (binaries::NOMAD.find()?, binaries::CONSUL.find()?);
         let locks = config.locked.then(|| Locks::new(&dir)).transpose()?;
         let docker = if config.docker { Some(Docker::start(&dir).await?) } else { None };
         let site = Site {
             locks: locks.as_ref(),
             docker: docker.as_ref(),
             dir: &dir,
-            nomad: &nomad,
-            consul: &consul,
+            nomad: &nomad_binary,
+            consul: &consul_binary,
             standard_ports: config.ports == Ports::Standard,
             heartbeat: config.heartbeat,
             path: &config.path,
@@ -175,6 +101,7 @@ impl Agents {
             ports,
             standard_ports,
             dir: dir.clone(),
+            nomad_binary,
             locks,
             _docker: docker,
             http,
@@ -298,6 +225,14 @@ impl Agents {
     pub fn adopt<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         agent::forget_the_tools(command);
         command.env(sweeper::MARK, sweeper::mark(&self.dir))
+    }
+
+    /// Nomad's own command line, of the version that the agents run, towards their server: one of this group.
+    #[must_use]
+    pub fn nomad_command(&self) -> Command {
+        let mut command = Command::new(&self.nomad_binary);
+        self.adopt(&mut command).env("NOMAD_ADDR", self.nomad.url());
+        command
     }
 
     /// Holds one more port of loopback for as long as the agents live: `wanted` if the servers have their standard ports

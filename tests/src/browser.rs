@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use crate::{eventually, guard, http_client};
+use crate::{World, eventually, guard, http_client};
 
 /// Longest wait for the browser, or for one of its answers.
 const SOON: Duration = Duration::from_secs(30);
@@ -163,6 +163,17 @@ impl Page {
         let data = answer["data"].as_str().expect("a picture");
         let picture = base64::engine::general_purpose::STANDARD.decode(data).expect("base64");
         std::fs::write(file, picture).expect("the picture's file");
+    }
+
+    /// Saves a picture for people to look at, where BIVOUAC_TEST_SCREENSHOTS names a folder for them.
+    ///
+    /// # Panics
+    /// When it cannot be saved.
+    pub async fn shown_to_people(&mut self, world: &World, name: &str) {
+        if let Some(folder) = std::env::var_os("BIVOUAC_TEST_SCREENSHOTS") {
+            let kind = if world.is_embedded() { "embedded" } else { "cluster" };
+            self.screenshot(&Path::new(&folder).join(format!("{name}-{kind}.png"))).await;
+        }
     }
 
     /// Closes it, as a person closes a window.

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bivouac_tests::agents::{Agents, AgentsConfig, Locks, OTHERS, SESSIONS};
-use bivouac_tests::{eventually, guard};
+use bivouac_tests::eventually;
+use bivouac_tests::world::product;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -139,7 +140,7 @@ fn text(value: &Value) -> &str {
 
 /// The example's variables, and Terraform's own tokens.
 async fn settings(agents: &Agents, proxy_port: u16, locked: bool) -> Vec<(String, String)> {
-    let binary = guard::guest_binary().with_file_name("bivouac").display().to_string();
+    let binary = product().display().to_string();
     let mut variables = vec![
         ("nomad_address", agents.nomad().url()),
         ("consul_address", agents.consul().url()),

@@ -1,17 +1,20 @@
-//! What makes a site a locked one: an authority of its own, TLS for every call, ACLs that deny by default, and who is
-//! granted what. Rules are those of `terraform/modules/access/policies`, read from there.
+//! What makes a site a locked one: an authority of its own, TLS for every call, and ACLs that deny by default.
+
+mod grants;
+mod settings;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use parking_lot::Mutex;
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderValue};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::authority::{Authority, Certified, Validity, replace};
 use super::keys::Keys;
+pub use grants::{Granted, rules};
 
 /// The Nomad namespace of the sessions.
 pub const SESSIONS: &str = "sessions";
@@ -20,7 +23,7 @@ pub const OTHERS: &str = "others";
 /// What Nomad logs in to Consul with.
 const AUTH_METHOD: &str = "nomad-workloads";
 /// For whom Nomad's identities are good.
-pub(super) const AUDIENCE: &str = "consul.io";
+const AUDIENCE: &str = "consul.io";
 
 /// The keys to a locked site.
 #[derive(Debug)]
@@ -35,15 +38,6 @@ pub struct Locks {
     /// Nomad's, for Consul.
     nomads: String,
     keys: Mutex<Option<Keys>>,
-}
-
-/// A token that was granted.
-#[derive(Debug, Clone)]
-pub struct Granted {
-    /// What is shown.
-    pub secret: String,
-    /// By what it is revoked.
-    pub accessor: String,
 }
 
 /// One exchange with an agent.
@@ -191,171 +185,6 @@ impl Locks {
         ensure!((200..300).contains(&reply.status), "{method} {url}: {} {}", reply.status, reply.body);
         Ok(reply.json())
     }
-
-    /// TLS and ACLs of a Consul agent.
-    pub(super) fn of_consul(&self, name: &str, config: &mut Value, https: u16, server: bool) -> Result<()> {
-        let kind = if server { "server.dc1.consul" } else { "client.dc1.consul" };
-        let own = self.issue(name, &[kind])?;
-        config["ports"]["http"] = json!(-1);
-        config["ports"]["https"] = json!(https);
-        config["tls"] = json!({
-            "defaults": {
-                "ca_file": self.ca_file(), "cert_file": own.certificate, "key_file": own.key,
-                "verify_incoming": true, "verify_outgoing": true
-            },
-            "internal_rpc": { "verify_server_hostname": true }
-        });
-        let agent = if server { &self.management } else { &self.consuls_agents };
-        config["acl"] = json!({
-            "enabled": true, "default_policy": "deny",
-            // 30 s by default, which would be the time until a revoked token is noticed.
-            "token_ttl": "1s", "policy_ttl": "1s", "role_ttl": "1s",
-            "tokens": { "agent": agent }
-        });
-        if server {
-            config["acl"]["tokens"]["initial_management"] = json!(self.management);
-        }
-        Ok(())
-    }
-
-    /// TLS and ACLs of a Nomad agent.
-    pub(super) fn of_nomad(&self, name: &str, config: &mut Value, server: bool) -> Result<()> {
-        let kind = if server { "server.global.nomad" } else { "client.global.nomad" };
-        let own = self.issue(name, &[kind])?;
-        config["tls"] = json!({
-            "http": true, "rpc": true, "verify_server_hostname": true, "verify_https_client": true,
-            "ca_file": self.ca_file(), "cert_file": own.certificate, "key_file": own.key
-        });
-        config["acl"] = json!({
-            "enabled": true, "token_ttl": "1s", "policy_ttl": "1s", "role_ttl": "1s",
-            "token_min_expiration_ttl": "1s"
-        });
-        let consul = &mut config["consul"];
-        for (setting, value) in [
-            ("ssl", json!(true)),
-            ("ca_file", json!(self.ca_file())),
-            ("cert_file", json!(own.certificate)),
-            ("key_file", json!(own.key)),
-            ("token", json!(self.nomads)),
-            ("service_auth_method", json!(AUTH_METHOD)),
-            ("task_auth_method", json!(AUTH_METHOD)),
-            ("service_identity", json!({ "aud": [AUDIENCE], "ttl": "1h" })),
-            ("task_identity", json!({ "aud": [AUDIENCE], "ttl": "1h", "env": false, "file": false })),
-        ] {
-            consul[setting] = value;
-        }
-        Ok(())
-    }
-
-    /// Consul knows its agents and Nomad's.
-    pub(super) async fn admit_agents(&self, consul: &str) -> Result<()> {
-        let agents = r#"node_prefix "" { policy = "write" } service_prefix "" { policy = "read" }"#;
-        let nomad = r#"agent_prefix "" { policy = "read" } node_prefix "" { policy = "read" } service_prefix "" { policy = "write" }"#;
-        for (name, rules, secret) in
-            [("consul-agents", agents, &self.consuls_agents), ("nomad-agents", nomad, &self.nomads)]
-        {
-            self.policy(consul, name, rules).await?;
-            let token = json!({ "SecretID": secret, "Description": name, "Policies": [{ "Name": name }] });
-            self.manage(Method::PUT, &format!("{consul}/v1/acl/token"), &token).await?;
-        }
-        Ok(())
-    }
-
-    /// Nomad has a first token and namespaces, and its workloads log in to Consul. Nomad verifies its clients and Consul
-    /// shows no certificate when it fetches keys: they stand behind a listener of ours, as behind any proxy.
-    pub(super) async fn open_nomad(&self, nomad: &str, consul: &str) -> Result<()> {
-        let first = json!({ "BootstrapSecret": self.management });
-        let reply =
-            self.call_as(None, Method::POST, &format!("{nomad}/v1/acl/bootstrap"), Some(&first)).await?;
-        ensure!(reply.status == 200, "Nomad's ACLs: {} {}", reply.status, reply.body);
-        for name in [SESSIONS, OTHERS] {
-            let url = format!("{nomad}/v1/namespace/{name}");
-            self.manage(Method::PUT, &url, &json!({ "Name": name })).await?;
-        }
-        let fetched =
-            self.call_as(None, Method::GET, &format!("{nomad}/.well-known/jwks.json"), None).await?;
-        let keys = Keys::serve(fetched.body)?;
-        let claims = ["nomad_namespace", "nomad_job_id", "nomad_task", "nomad_service"];
-        let claims: Value = claims.iter().map(|&name| (name.to_owned(), json!(name))).collect();
-        let method = json!({
-            "Name": AUTH_METHOD, "Type": "jwt", "TokenLocality": "local",
-            "Config": {
-                "JWKSURL": keys.url(), "JWTSupportedAlgs": ["RS256"],
-                "BoundAudiences": [AUDIENCE], "ClaimMappings": claims
-            }
-        });
-        *self.keys.lock() = Some(keys);
-        self.manage(Method::PUT, &format!("{consul}/v1/acl/auth-method"), &method).await?;
-        let services = json!({
-            "AuthMethod": AUTH_METHOD,
-            "Selector": format!(
-                "\"nomad_service\" in value and value.nomad_namespace == \"{SESSIONS}\" \
-                 and value.nomad_service matches \"^session-\""
-            ),
-            "BindType": "service", "BindName": "${value.nomad_service}"
-        });
-        self.manage(Method::PUT, &format!("{consul}/v1/acl/binding-rule"), &services).await?;
-        Ok(())
-    }
-
-    /// Creates or changes a policy of Consul's.
-    ///
-    /// # Errors
-    /// If Consul does not accept it.
-    pub async fn policy(&self, consul: &str, name: &str, rules: &str) -> Result<()> {
-        let policy = json!({ "Name": name, "Rules": rules });
-        self.manage(Method::PUT, &format!("{consul}/v1/acl/policy"), &policy).await.map(drop)
-    }
-
-    /// A token of Consul's with these policies.
-    ///
-    /// # Errors
-    /// If Consul does not accept it.
-    pub async fn consul_token(&self, consul: &str, policies: &[String]) -> Result<Granted> {
-        let policies: Vec<Value> = policies.iter().map(|name| json!({ "Name": name })).collect();
-        let url = format!("{consul}/v1/acl/token");
-        granted(&self.manage(Method::PUT, &url, &json!({ "Policies": policies })).await?)
-    }
-
-    /// A token of Nomad's with one policy, made of these rules.
-    ///
-    /// # Errors
-    /// If Nomad does not accept it.
-    pub async fn nomad_token(&self, nomad: &str, name: &str, rules: &str) -> Result<Granted> {
-        let policy = json!({ "Name": name, "Rules": rules });
-        self.manage(Method::PUT, &format!("{nomad}/v1/acl/policy/{name}"), &policy).await?;
-        let token = json!({ "Name": name, "Type": "client", "Policies": [name] });
-        granted(&self.manage(Method::PUT, &format!("{nomad}/v1/acl/token"), &token).await?)
-    }
-
-    /// Tasks of sessions get a role with this policy, if they ask Consul for a token at all.
-    ///
-    /// # Errors
-    /// If Consul does not accept it.
-    pub async fn bind_sessions(&self, consul: &str, policy: &str) -> Result<()> {
-        let role = json!({ "Name": policy, "Policies": [{ "Name": policy }] });
-        self.manage(Method::PUT, &format!("{consul}/v1/acl/role"), &role).await?;
-        let selector = format!("\"nomad_service\" not in value and value.nomad_namespace == \"{SESSIONS}\"");
-        let rule = json!({ "AuthMethod": AUTH_METHOD, "Selector": selector, "BindType": "role", "BindName": policy });
-        self.manage(Method::PUT, &format!("{consul}/v1/acl/binding-rule"), &rule).await.map(drop)
-    }
-}
-
-fn granted(token: &Value) -> Result<Granted> {
-    let field = |name: &str| token[name].as_str().map(str::to_owned).context("a token without it");
-    Ok(Granted { secret: field("SecretID")?, accessor: field("AccessorID")? })
-}
-
-/// The rules of a policy, as Terraform fills them in.
-///
-/// # Panics
-/// If there is no such file.
-#[must_use]
-pub fn rules(file: &str, prefix: &str, namespace: &str) -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../terraform/modules/access/policies");
-    let path = folder.join(file);
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    text.replace("${prefix}", prefix).replace("${namespace}", namespace)
 }
 
 /// A random one.

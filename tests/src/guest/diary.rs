@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
 /// One start of a guest.
@@ -21,6 +22,20 @@ impl Start {
         // A zombie is not alive: its parent has yet to read its exit code.
         std::fs::read_to_string(format!("/proc/{}/stat", self.pid))
             .is_ok_and(|stat| !stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
+    }
+
+    /// SIGKILL for it and for its parent, which is Nomad's executor: with both gone, no agent can restore the task.
+    ///
+    /// # Panics
+    /// When it has ended already.
+    pub fn kill_with_its_executor(&self) {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("it runs");
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("a parent");
+        let parent = parent.trim().parse().expect("a process's number");
+        for pid in [parent, self.pid].into_iter().filter_map(Pid::from_raw) {
+            // The first may have taken the second along.
+            let _ = kill_process(pid, Signal::KILL);
+        }
     }
 }
 

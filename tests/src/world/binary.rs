@@ -12,8 +12,12 @@ struct Message {
     executable: Option<PathBuf>,
 }
 
-/// Where the binary is. `BIVOUAC_BIN` names one that was built already.
-pub(super) fn path() -> &'static Path {
+/// Where the product's binary is. `BIVOUAC_BIN` names one that was built already.
+///
+/// # Panics
+/// When it does not build.
+#[must_use]
+pub fn product() -> &'static Path {
     static BINARY: LazyLock<PathBuf> =
         LazyLock::new(|| std::env::var_os("BIVOUAC_BIN").map_or_else(build, PathBuf::from));
     &BINARY

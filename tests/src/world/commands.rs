@@ -54,7 +54,7 @@ impl World {
     }
 
     fn bare_command(&self, args: &[&str]) -> tokio::process::Command {
-        let mut command = tokio::process::Command::new(super::binary::path());
+        let mut command = tokio::process::Command::new(super::product());
         for name in super::process::settings_of_the_person() {
             command.env_remove(name);
         }

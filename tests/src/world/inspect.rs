@@ -29,6 +29,20 @@ impl Session {
         commit.arrived().await;
         commit
     }
+
+    /// Waits until Nomad knows that it runs. What it still believes to be pending when it misses the host, it places
+    /// elsewhere.
+    ///
+    /// # Panics
+    /// When it does not come to that.
+    pub async fn known_to_run(&self) {
+        let job = format!("session-{}-{}", self.id, self.generation());
+        eventually("Nomad knows that it runs", Duration::from_secs(60), async || {
+            let status = self.world.allocations(&job).await?[0]["ClientStatus"].clone();
+            if status == "running" { Ok(()) } else { Err(status.to_string()) }
+        })
+        .await;
+    }
 }
 
 impl World {

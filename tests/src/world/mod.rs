@@ -8,6 +8,7 @@ mod doors;
 mod events;
 mod gateway;
 mod inspect;
+mod lists;
 mod process;
 mod raw;
 mod replica;
@@ -24,10 +25,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use reqwest::Method;
-use serde_json::Value;
 use tempfile::TempDir;
 
 pub use answer::Answer;
+pub use binary::product;
 pub use doors::{Doors, Role};
 pub use events::Events;
 pub use gateway::{Gateway, free_port};
@@ -38,7 +39,7 @@ pub use session::Session;
 pub use setup::Setup;
 pub use site::{Site, Whose};
 pub use spawn::Spawn;
-pub use templates::{DEMANDING, GUEST, LASTING, OVERLAPPING, PROBED, STATIC, WAKING, WHITEBOARD};
+pub use templates::{DEMANDING, GUEST, GUEST_JOB, LASTING, OVERLAPPING, PROBED, STATIC, WAKING, WHITEBOARD};
 pub use websocket::Socket;
 
 use crate::guest::{Start, starts};
@@ -255,24 +256,6 @@ impl World {
     #[must_use]
     pub fn spawn(&self, template: &str) -> Spawn {
         Spawn::new(self.clone(), template)
-    }
-
-    /// All sessions that the API lists.
-    ///
-    /// # Errors
-    /// When there is no proper answer.
-    pub async fn sessions(&self) -> Result<Vec<Value>, String> {
-        let answer = self.get("/v1/sessions?limit=1000").await?.expect_status(200)?;
-        answer.json()["sessions"].as_array().cloned().ok_or_else(|| "no list of sessions".to_owned())
-    }
-
-    /// The members that the API lists.
-    ///
-    /// # Errors
-    /// When there is no proper answer.
-    pub async fn members(&self) -> Result<Vec<Value>, String> {
-        let answer = self.get("/v1/members").await?.expect_status(200)?;
-        answer.json()["members"].as_array().cloned().ok_or_else(|| "no list of members".to_owned())
     }
 
     /// Every start of a session's guest, oldest first.

@@ -75,7 +75,7 @@ impl Process {
     fn command(&self) -> Command {
         let plan = self.plan.lock();
         let log = File::options().create(true).append(true).open(&self.log).expect("its log");
-        let mut command = guard::command(super::binary::path());
+        let mut command = guard::command(super::product());
         for name in settings_of_the_person() {
             command.env_remove(name);
         }

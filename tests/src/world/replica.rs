@@ -53,7 +53,7 @@ impl World {
         flag("link-secret-file", &secret("link"));
         flag("token-file", &secret("token"));
         flag("prefix", self.prefix());
-        flag("template-var", &format!("{WHITEBOARD}.binary={}", super::binary::path().display()));
+        flag("template-var", &format!("{WHITEBOARD}.binary={}", super::product().display()));
         if self.site().locks().is_some() {
             flag("template-var", &format!("{DEMANDING}.namespace={SESSIONS}"));
         }

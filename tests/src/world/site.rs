@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 
 use super::Answer;
 use crate::agents::docker::NoEngine;
-use crate::agents::{Agents, AgentsConfig, Locks, SESSIONS};
+use crate::agents::{Agents, AgentsConfig, Client, Locks, SESSIONS};
 
 /// Whose agents a cluster world uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +87,17 @@ impl Site {
         }
     }
 
+    /// The client that a session runs on, as its view tells.
+    ///
+    /// # Panics
+    /// When it tells none.
+    #[must_use]
+    pub fn client_of(&self, view: &Value) -> &Client {
+        let node = view["node"].as_str().unwrap_or_default();
+        let client = self.agents().clients().iter().find(|client| node.contains(client.nomad().name()));
+        client.unwrap_or_else(|| panic!("no client of this site: {view}"))
+    }
+
     /// The Nomad server's HTTP address.
     #[must_use]
     pub fn nomad_address(&self) -> SocketAddr {
@@ -125,12 +136,13 @@ impl Site {
         Answer::to(self.http().request(method, self.nomad_url(path))).await
     }
 
-    /// Tells Nomad something, as an operator does.
+    /// Has Nomad do something, as an operator does. Returns its answer.
     ///
-    /// # Errors
-    /// When it does not answer.
-    pub async fn tell_nomad(&self, method: Method, path: &str, body: &Value) -> Result<Answer, String> {
-        Answer::to(self.http().request(method, self.nomad_url(path)).json(body)).await
+    /// # Panics
+    /// When it does not do it.
+    pub async fn tell_nomad(&self, method: Method, path: &str, body: &Value) -> Value {
+        let answer = Answer::to(self.http().request(method, self.nomad_url(path)).json(body)).await;
+        answer.and_then(|answer| answer.expect_status(200)).expect("Nomad does it").json()
     }
 
     fn nomad_url(&self, path: &str) -> String {

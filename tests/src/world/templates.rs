@@ -37,7 +37,8 @@ default = ""
 pattern = "^[a-z]{1,8}$"
 "#;
 
-const JOB: &str = r#"variable "guest" { type = string }
+/// The job of all of them. What its variables are in a world, the templates say; elsewhere whoever uses it.
+pub const GUEST_JOB: &str = r#"variable "guest" { type = string }
 variable "diary" { type = string }
 variable "owner" { type = string }
 
@@ -78,7 +79,7 @@ pub(super) fn write(world: &Path, diary: &Path) -> PathBuf {
     template(&folder, WAKING, "wake = true\n", "", diary);
     template(&folder, PROBED, "", "ready_path = \"/healthz\"\n", diary);
     template(&folder, STATIC, "", "", diary);
-    let fixed = JOB.replace("port \"http\" {}", "port \"http\" { static = var.port }");
+    let fixed = GUEST_JOB.replace("port \"http\" {}", "port \"http\" { static = var.port }");
     let job = folder.join(STATIC).join("job.nomad.hcl");
     std::fs::write(job, format!("{PORT}{fixed}")).expect("the job");
     template(&folder, DEMANDING, "", "", diary);
@@ -110,7 +111,7 @@ fn demanding() -> String {
     let defaults =
         [("driver", "\"raw_exec\""), ("memory", "32"), ("pool", "\"default\""), ("namespace", "\"default\"")];
     let variables: String = defaults.into_iter().map(variable).collect();
-    let job = JOB
+    let job = GUEST_JOB
         .replace("type = \"batch\"", "type = \"batch\"\n  node_pool = var.pool\n  namespace = var.namespace")
         .replace("driver = \"raw_exec\"", "driver = var.driver")
         .replace("memory = 32", "memory = var.memory");
@@ -154,7 +155,7 @@ variables = {{ guest = {guest}, diary = {diary}, owner = {owner} }}
     let folder = folder.join(name);
     std::fs::create_dir_all(&folder).expect("the template's folder");
     std::fs::write(folder.join("template.toml"), text).expect("template.toml");
-    std::fs::write(folder.join("job.nomad.hcl"), JOB).expect("the job");
+    std::fs::write(folder.join("job.nomad.hcl"), GUEST_JOB).expect("the job");
 }
 
 fn quoted(text: &str) -> String {

@@ -1,4 +1,4 @@
-# A board in the namespace for previews, which may use less and is ended sooner.
+# A board in the namespace for previews. The whiteboard's job says what the service adds to it.
 
 variable "binary" {
   description = "The bivouac binary on the client: a path, or a name that is found on the Nomad agent's PATH."

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use bivouac_tests::world::{GUEST, Role};
+use bivouac_tests::world::GUEST;
 use bivouac_tests::{World, eventually};
 use reqwest::header::ACCEPT;
 
@@ -244,55 +244,5 @@ fn operators_see_what_a_session_is() {
             assert!(meta[format!("bivouac_{name}")].is_string(), "{name} is not in {meta}");
         }
         session.stop().await;
-    });
-}
-
-#[test]
-fn another_cluster_secret_is_refused() {
-    World::cluster().run(async |world| {
-        let file = |name: &str| world.folder().join(format!("{name}.secret")).display().to_string();
-        std::fs::write(world.folder().join("other.secret"), "another secret").unwrap();
-        let templates = world.templates().display().to_string();
-        let (other, link, token) = (file("other"), file("link"), file("token"));
-        let secrets = ["--cluster-secret-file", &other, "--link-secret-file", &link, "--token-file", &token];
-        let place =
-            ["service", "--api", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--prefix", world.prefix()];
-        let args = [place.as_slice(), &["--templates", &templates], &secrets].concat();
-        let reach = world.reach(Role::Service, world.site().nomad_address(), world.site().consul_address());
-        let output = world.command(&args).envs(reach).output();
-        let output = tokio::time::timeout(Duration::from_secs(30), output).await.expect("it ends").unwrap();
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{told}");
-        assert!(told.contains("Put the earlier secret back"), "{told}");
-        assert!(!told.contains("another secret"), "{told}");
-    });
-}
-
-#[test]
-fn the_link_secret_is_rotated_without_a_cut() {
-    World::cluster().run(async |world| {
-        let file = world.folder().join("link.secret");
-        let old = std::fs::read_to_string(&file).unwrap();
-        let linked = async |when: &str| {
-            eventually(&format!("the proxy is linked {when}"), Duration::from_secs(30), async || {
-                let members = world.members().await?;
-                match members.as_slice() {
-                    [member] if member["linked"] == true => Ok(()),
-                    _ => Err(format!("{members:?}")),
-                }
-            })
-            .await;
-        };
-        let (proxy, service) = (world.proxy(0), world.service(0));
-        for (secrets, when) in
-            [(format!("new secret\n{old}\n"), "with both"), ("new secret\n".to_owned(), "with the new")]
-        {
-            std::fs::write(&file, secrets).unwrap();
-            for (process, which) in [(&proxy.process, "proxy"), (&service.process, "service")] {
-                assert!(process.terminate().await.success());
-                process.start().await;
-                linked(&format!("{when}, after the {which} has read it")).await;
-            }
-        }
     });
 }
