@@ -1,16 +1,23 @@
 //! Logs of allocations: read from Nomad, which has them from the allocation's node.
 
-use bivouac_nomad::{Client, Error, LogKind, LogRequest, Logs};
+use std::time::Duration;
+
+use bivouac_nomad::{Client, Error, LogChunk, LogKind, LogRequest, LogStream, Logs};
 use bivouac_protocol::AllocationId;
 use futures::{StreamExt, stream};
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::{NomadBackend, status};
 use crate::backend::Run;
 use crate::backend::logs::{Chunk, Chunks, LogError, Output, Position, Reading, Source, Wanted};
 use crate::spec::template::jobspec;
 
+/// A log in which nothing was written yet is opened again this often.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
 /// One output of an allocation's main task.
+#[derive(Clone)]
 struct NomadLog {
     client: Client,
     allocation: String,
@@ -59,26 +66,21 @@ impl NomadBackend {
 #[async_trait::async_trait]
 impl Source for NomadLog {
     async fn open(&self, back: u64, follow: bool) -> Result<Option<Chunks>, LogError> {
-        let request = LogRequest {
-            allocation: &self.allocation,
-            task: &self.task,
-            kind: self.kind,
-            // Nomad reads a signed number.
-            back: i64::try_from(back).is_ok().then_some(back),
-            follow,
-        };
+        // Nomad reads a signed number.
+        let request = self.request(i64::try_from(back).is_ok().then_some(back), follow);
         let log = match self.ask(&request).await.map_err(log_error)? {
             Logs::Stream(log) => log,
             Logs::Nothing => return Ok(None),
             Logs::Gone(detail) => return Err(forgotten(&detail)),
         };
-        let chunks = stream::unfold(Some(log), async |log| {
-            let mut log = log?;
-            match log.next().await {
+        let unwritten = follow.then(|| self.clone());
+        let chunks = stream::unfold(Some(Following { log, unwritten }), async |following| {
+            let mut following = following?;
+            match following.next().await {
                 Ok(None) => None,
                 Ok(Some(chunk)) => {
                     let at = Position { file: chunk.file, offset: chunk.offset };
-                    Some((Ok(Chunk { at, data: chunk.data }), Some(log)))
+                    Some((Ok(Chunk { at, data: chunk.data }), Some(following)))
                 }
                 Err(error) => Some((Err(log_error(error)), None)),
             }
@@ -87,7 +89,41 @@ impl Source for NomadLog {
     }
 }
 
+/// A log that is read on and on.
+struct Following {
+    log: LogStream,
+    /// What to open again as long as nothing was written.
+    unwritten: Option<NomadLog>,
+}
+
+impl Following {
+    /// The next chunk. A node that finds a log empty watches it by the time of its last change, which it looks up only
+    /// afterwards (Nomad 1.11.3, `PollingFileWatcher`): what was written in between is seen with the next bytes, which
+    /// may come hours later. So an empty log is opened again every now and then.
+    async fn next(&mut self) -> Result<Option<LogChunk>, Error> {
+        while let Some(source) = &self.unwritten {
+            match timeout(LOOK_AGAIN, self.log.next()).await {
+                Ok(first) => {
+                    self.unwritten = None;
+                    return first;
+                }
+                Err(_) => {
+                    // From its beginning: all of it is new.
+                    if let Ok(Logs::Stream(log)) = source.ask(&source.request(None, true)).await {
+                        self.log = log;
+                    }
+                }
+            }
+        }
+        self.log.next().await
+    }
+}
+
 impl NomadLog {
+    fn request(&self, back: Option<u64>, follow: bool) -> LogRequest<'_> {
+        LogRequest { allocation: &self.allocation, task: &self.task, kind: self.kind, back, follow }
+    }
+
     /// That a log is gone is not believed at once: a server that was just started knows no allocation yet, and says that
     /// there is none. The allocation itself is read consistently, and after such an answer the server knows.
     async fn ask(&self, request: &LogRequest<'_>) -> Result<Logs, Error> {
