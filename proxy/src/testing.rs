@@ -12,8 +12,8 @@ use bivouac_ledger::records::{self, Claim, Records, Transition};
 use bivouac_ledger::{Entry, Error, Index, Ledger, LockSession, Op, Transaction};
 use bivouac_protocol::link::{Fence, FromProxy};
 use bivouac_protocol::{
-    FenceTag, Generation, Nonce, Policy, Protocol, Reason, Record, Route, RoutePhase, SessionId, Span,
-    StoredRequest, Term, Timeline,
+    Endpoint, FenceMode, FenceTag, Generation, Nonce, Policy, Protocol, Reason, Record, Route, RoutePhase,
+    SessionId, Span, StoredRequest, Term, Timeline,
 };
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -157,15 +157,10 @@ impl Camp {
             request: StoredRequest::default(),
             policy: Policy {
                 idle_timeout: Span::seconds(30),
-                max_lifetime: None,
                 startup_timeout: Span::seconds(30),
-                max_lease: Policy::default_max_lease(),
                 stop_grace: Span::seconds(1),
                 wake,
-                overlap_after: None,
-                port: "http".parse().unwrap(),
-                protocol: Protocol::Http,
-                ready_path: None,
+                ..Policy::plain("http".parse().unwrap())
             },
             nonce: Nonce::random(),
             at: Timestamp::now(),
@@ -212,15 +207,17 @@ impl Camp {
     }
 
     pub(crate) fn route(&self, generation: u64, phase: RoutePhase) -> Route {
-        Route {
-            session: self.id.clone(),
-            generation: Generation(generation),
-            allocation: allocation(Generation(generation)).parse().unwrap(),
-            port: "http".parse().unwrap(),
-            address: ([127, 0, 0, 1], 20_000 + u16::try_from(generation).unwrap()).into(),
-            protocol: Protocol::Http,
-            phase,
-        }
+        Route::new(
+            self.id.clone(),
+            Generation(generation),
+            allocation(Generation(generation)).parse().unwrap(),
+            "http".parse().unwrap(),
+            Endpoint {
+                address: ([127, 0, 0, 1], 20_000 + u16::try_from(generation).unwrap()).into(),
+                protocol: Protocol::Http,
+                phase,
+            },
+        )
     }
 
     pub(crate) fn push(&self, generation: u64, phase: RoutePhase) {
@@ -239,6 +236,7 @@ impl Camp {
             generation: Generation(generation),
             tag: tag(attempt),
             min_idle_ms: 0,
+            mode: FenceMode::Idle,
         }
     }
 

@@ -25,12 +25,12 @@ pub mod span;
 pub mod text;
 pub mod token;
 
-pub use fence::{FenceTag, Term};
+pub use fence::{FenceMode, FenceTag, Term};
 pub use id::{
     AllocationId, BootId, Generation, IdempotencyKey, InvalidId, Key, LeaseName, Namespace, Nonce, PortLabel,
     SessionId, TemplateName, TokenName,
 };
 pub use reason::{Reason, ReasonCode};
-pub use record::{Phase, Policy, Record, StoredRequest, Timeline};
-pub use route::{Protocol, Route, RoutePhase};
+pub use record::{Phase, Policy, PortPolicy, Record, StoredRequest, Timeline};
+pub use route::{Access, Endpoint, Protocol, Route, RoutePhase, Rules};
 pub use span::Span;

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fence::FenceTag;
+use crate::fence::{FenceMode, FenceTag};
 use crate::id::{BootId, Generation, SessionId};
 use crate::proof::{Challenge, Proof};
 use crate::reason::Reason;
@@ -139,6 +139,16 @@ pub enum FromService {
         /// Why it is over, or could not be started.
         reason: Option<Reason>,
     },
+    /// Tickets of a session that were issued up to a time open nothing any more, and what they opened is cut. At the start
+    /// of a link all that may still matter precede [`FromService::RoutesEnd`].
+    Revoke {
+        /// Which session.
+        session: SessionId,
+        /// Whose; `None`: everybody's.
+        user: Option<String>,
+        /// Tickets with `iat_ms` up to this are refused. Milliseconds of Unix time, by the issuers' clocks.
+        until_ms: u64,
+    },
     /// The goodbye was heard and the member removed.
     Farewell,
     /// Nothing new; the link lives.
@@ -158,6 +168,14 @@ pub struct Activity {
     pub open: u32,
     /// Milliseconds since the last of them ended; 0 while any is open.
     pub idle_ms: u64,
+    /// How many of those that are open are carriers: tunnels, and responses whose head is out. Told for sessions with a
+    /// quiet timeout.
+    #[serde(default)]
+    pub carriers: u32,
+    /// Milliseconds since a carrier's last application byte, or since the last use that was no carrier, whichever is
+    /// later; 0 while anything other than a carrier is open; nothing for sessions without a quiet timeout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiet_ms: Option<u64>,
 }
 
 /// The order to fence one generation.
@@ -169,8 +187,12 @@ pub struct Fence {
     pub generation: Generation,
     /// Which attempt.
     pub tag: FenceTag,
-    /// The fence is refused if the last use is younger than this many milliseconds.
+    /// The fence is refused if the last use (`quiet`: the last application byte, too) is younger than this many
+    /// milliseconds.
     pub min_idle_ms: u64,
+    /// What it disregards.
+    #[serde(default)]
+    pub mode: FenceMode,
 }
 
 /// The answer to a fence, or a knock at it. Whatever does not echo the current attempt is ignored.

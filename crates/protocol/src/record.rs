@@ -9,7 +9,7 @@ use crate::id::{
     AllocationId, Generation, Key, LeaseName, Namespace, Nonce, PortLabel, TemplateName, TokenName,
 };
 use crate::reason::{Reason, ReasonCode};
-use crate::route::Protocol;
+use crate::route::{Protocol, Rules};
 use crate::span::Span;
 
 /// How far a generation has come, as far as it was decided.
@@ -56,6 +56,9 @@ pub struct StoredRequest {
     /// The caller's timeouts, where they differ from the template's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_timeout: Option<Span>,
+    /// See [`Policy::quiet_timeout`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quiet_timeout: Option<Span>,
     /// See [`Policy::max_lifetime`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_lifetime: Option<Span>,
@@ -81,6 +84,9 @@ pub struct Resources {
 pub struct Policy {
     /// Ends the session this long after its last use (after ready, if it was never used).
     pub idle_timeout: Span,
+    /// Ends it when its open connections have carried no application bytes for so long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiet_timeout: Option<Span>,
     /// Ends it this long after its claim, by the wall clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_lifetime: Option<Span>,
@@ -106,9 +112,46 @@ pub struct Policy {
     /// HTTP path that answers 2xx once the backend is ready; without one a TCP connection is enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_path: Option<String>,
+    /// The template's other ports.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub further: BTreeMap<PortLabel, PortPolicy>,
+    /// What the template says about the session's traffic.
+    #[serde(default)]
+    pub rules: Rules,
+}
+
+/// One of a template's further ports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortPolicy {
+    /// What it speaks.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// See [`Policy::ready_path`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_path: Option<String>,
 }
 
 impl Policy {
+    /// The rules where a template says nothing but the name of its port: what [`Policy`] literals begin with.
+    #[must_use]
+    pub fn plain(port: PortLabel) -> Self {
+        Self {
+            idle_timeout: Span::seconds(5 * 60),
+            quiet_timeout: None,
+            max_lifetime: None,
+            startup_timeout: Span::seconds(2 * 60),
+            max_lease: Self::default_max_lease(),
+            stop_grace: Span::seconds(10),
+            wake: false,
+            overlap_after: None,
+            port,
+            protocol: Protocol::Http,
+            ready_path: None,
+            further: BTreeMap::new(),
+            rules: Rules::default(),
+        }
+    }
+
     /// The shortest lease that can be asked for.
     pub const MIN_LEASE: Span = Span::seconds(1);
 

@@ -94,6 +94,8 @@ impl Table {
             generation: state.used,
             open: state.gate.open(),
             idle_ms: u64::try_from(idle.as_millis()).unwrap_or(u64::MAX),
+            carriers: 0,
+            quiet_ms: None,
         })
     }
 }

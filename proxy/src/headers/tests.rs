@@ -1,4 +1,4 @@
-use bivouac_protocol::{Generation, Protocol, Route, RoutePhase};
+use bivouac_protocol::{Endpoint, Generation, Protocol, Route, RoutePhase};
 use http::{Method, Version};
 use pingora_http::{RequestHeader, ResponseHeader};
 use proptest::prelude::*;
@@ -10,15 +10,17 @@ use crate::head::Plan;
 const PLAIN: Plan = Plan { body: Framing::Empty, upgrade: false, websocket: false, navigation: false };
 
 fn route() -> Route {
-    Route {
-        session: "abcdefghijklmnop2345".parse().unwrap(),
-        generation: Generation(7),
-        allocation: "a1".parse().unwrap(),
-        port: "http".parse().unwrap(),
-        address: "127.0.0.1:20000".parse().unwrap(),
-        protocol: Protocol::Http,
-        phase: RoutePhase::Ready,
-    }
+    Route::new(
+        "abcdefghijklmnop2345".parse().unwrap(),
+        Generation(7),
+        "a1".parse().unwrap(),
+        "http".parse().unwrap(),
+        Endpoint {
+            address: "127.0.0.1:20000".parse().unwrap(),
+            protocol: Protocol::Http,
+            phase: RoutePhase::Ready,
+        },
+    )
 }
 
 fn sent(fields: &[(&str, &str)], plan: Plan) -> String {

@@ -58,6 +58,7 @@ impl Hearing {
             FromService::Outcome { session, generation, phase, reason } => {
                 self.answer(&session, Outcome { generation, phase, reason });
             }
+            FromService::Revoke { .. } => {}
             FromService::Farewell => self.parts.farewell.notify_one(),
             FromService::Refused { detail } => return Err(LinkError::Refused(detail)),
             FromService::Welcome { .. } => return Err(LinkError::Unexpected("a second welcome")),

@@ -83,7 +83,7 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
-    use bivouac_protocol::{Protocol, ReasonCode, RoutePhase, SessionId};
+    use bivouac_protocol::{Endpoint, Protocol, ReasonCode, RoutePhase, SessionId};
     use proptest::prelude::*;
 
     use super::*;
@@ -95,15 +95,17 @@ mod tests {
     }
 
     fn route(generation: u64, phase: RoutePhase) -> Arc<Route> {
-        Arc::new(Route {
-            session: "aaaaaaaaaaaaaaaaaaaa".parse::<SessionId>().unwrap(),
-            generation: Generation(generation),
-            allocation: format!("alloc-{generation}").parse().unwrap(),
-            port: "http".parse().unwrap(),
-            address: ([127, 0, 0, 1], 20_000 + u16::try_from(generation).unwrap()).into(),
-            protocol: Protocol::Http,
-            phase,
-        })
+        Arc::new(Route::new(
+            "aaaaaaaaaaaaaaaaaaaa".parse::<SessionId>().unwrap(),
+            Generation(generation),
+            format!("alloc-{generation}").parse().unwrap(),
+            "http".parse().unwrap(),
+            Endpoint {
+                address: ([127, 0, 0, 1], 20_000 + u16::try_from(generation).unwrap()).into(),
+                protocol: Protocol::Http,
+                phase,
+            },
+        ))
     }
 
     fn over(generation: u64, ended: bool) -> Over {

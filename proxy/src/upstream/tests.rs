@@ -1,19 +1,17 @@
-use bivouac_protocol::{Protocol, RoutePhase};
+use bivouac_protocol::{Endpoint, Protocol, RoutePhase};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
 use super::*;
 
 fn route(address: SocketAddr, allocation: &str, generation: u64) -> Arc<Route> {
-    Arc::new(Route {
-        session: "abcdefghijklmnop2345".parse().unwrap(),
-        generation: Generation(generation),
-        allocation: allocation.parse().unwrap(),
-        port: "http".parse().unwrap(),
-        address,
-        protocol: Protocol::Http,
-        phase: RoutePhase::Ready,
-    })
+    Arc::new(Route::new(
+        "abcdefghijklmnop2345".parse().unwrap(),
+        Generation(generation),
+        allocation.parse().unwrap(),
+        "http".parse().unwrap(),
+        Endpoint { address, protocol: Protocol::Http, phase: RoutePhase::Ready },
+    ))
 }
 
 async fn connected() -> (Wire, TcpStream, SocketAddr) {

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bivouac_ledger::directory::MemoryDirectory;
-use bivouac_protocol::{AllocationId, Record, Route, RoutePhase};
+use bivouac_protocol::{AllocationId, Endpoint, Record, Route, RoutePhase};
 use parking_lot::Mutex;
 use tokio::process::Child;
 use tokio::sync::mpsc;
@@ -133,15 +133,13 @@ impl ProcessBackend {
     fn adopt(&self, start: &Start, allocation: AllocationId, launch: Launch, mut child: Child) {
         let run = Run { session: start.session.clone(), generation: start.record.generation };
         let policy = &start.record.policy;
-        self.shared.directory.register(Route {
-            session: run.session.clone(),
-            generation: run.generation,
-            allocation: allocation.clone(),
-            port: policy.port.clone(),
-            address: launch.address,
-            protocol: policy.protocol,
-            phase: RoutePhase::Ready,
-        });
+        self.shared.directory.register(Route::new(
+            run.session.clone(),
+            run.generation,
+            allocation.clone(),
+            policy.port.clone(),
+            Endpoint { address: launch.address, protocol: policy.protocol, phase: RoutePhase::Ready },
+        ));
         let allocated = Allocated {
             allocation,
             ports: [(policy.port.clone(), launch.address)].into(),

@@ -103,7 +103,8 @@ mod tests {
     use super::*;
 
     fn activity(session: &SessionId, seq: u64, open: u32) -> Activity {
-        Activity { seq, session: session.clone(), generation: Some(Generation(1)), open, idle_ms: 0 }
+        let (session, generation) = (session.clone(), Some(Generation(1)));
+        Activity { seq, session, generation, open, idle_ms: 0, carriers: 0, quiet_ms: None }
     }
 
     #[test]

@@ -7,7 +7,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use bivouac_ledger::records::Versioned;
-use bivouac_protocol::{Generation, Phase, ReasonCode, Record, Route, RoutePhase, SessionId, Timeline};
+use bivouac_protocol::{
+    Endpoint, Generation, Phase, ReasonCode, Record, Route, RoutePhase, SessionId, Timeline,
+};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -242,15 +244,17 @@ impl Facts {
         let record = &self.record.value;
         let allocated =
             self.allocated.as_ref().filter(|_| record.phase == Phase::Running && !self.supplanted)?;
-        Some(Route {
-            session: self.id.clone(),
-            generation: record.generation,
-            allocation: record.allocation.clone().filter(|pinned| *pinned == allocated.allocation)?,
-            port: record.policy.port.clone(),
-            address: *allocated.ports.get(&record.policy.port)?,
-            protocol: record.policy.protocol,
-            phase: if self.is_ready() { RoutePhase::Ready } else { RoutePhase::Starting },
-        })
+        Some(Route::new(
+            self.id.clone(),
+            record.generation,
+            record.allocation.clone().filter(|pinned| *pinned == allocated.allocation)?,
+            record.policy.port.clone(),
+            Endpoint {
+                address: *allocated.ports.get(&record.policy.port)?,
+                protocol: record.policy.protocol,
+                phase: if self.is_ready() { RoutePhase::Ready } else { RoutePhase::Starting },
+            },
+        ))
     }
 
     /// Whether the backend has answered a probe, of this replica or of one before it.

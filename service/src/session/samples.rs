@@ -6,7 +6,7 @@ use std::time::Duration;
 use bivouac_ledger::directory::MemoryDirectory;
 use bivouac_ledger::memory::MemoryLedger;
 use bivouac_ledger::records::Claim;
-use bivouac_protocol::{Nonce, Policy, Protocol, Span, StoredRequest};
+use bivouac_protocol::{Nonce, Policy, Span, StoredRequest};
 use jiff::{SignedDuration, Timestamp};
 use prometheus_client::registry::Registry;
 
@@ -18,15 +18,10 @@ use crate::{Failpoints, Metrics};
 pub(super) fn policy() -> Policy {
     Policy {
         idle_timeout: Span::seconds(30),
-        max_lifetime: None,
         startup_timeout: Span::seconds(60),
-        max_lease: Policy::default_max_lease(),
         stop_grace: Span::seconds(5),
         wake: true,
-        overlap_after: None,
-        port: "http".parse().unwrap(),
-        protocol: Protocol::Http,
-        ready_path: None,
+        ..Policy::plain("http".parse().unwrap())
     }
 }
 

@@ -124,6 +124,7 @@ fn of_template(
     }
     let request = StoredRequest {
         idle_timeout: span("idle_timeout", body.idle_timeout.as_deref())?,
+        quiet_timeout: None,
         max_lifetime: span("max_lifetime", body.max_lifetime.as_deref())?,
         startup_timeout: span("startup_timeout", body.startup_timeout.as_deref())?,
         params: body.params,

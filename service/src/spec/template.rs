@@ -220,9 +220,9 @@ impl Template {
             stop_grace: self.bounds.stop_grace,
             wake: self.wake,
             overlap_after: self.nomad.as_ref().and_then(|nomad| nomad.overlap_after),
-            port: self.default_port.clone(),
             protocol: port.map(|port| port.protocol).unwrap_or_default(),
             ready_path: port.and_then(|port| port.ready_path.clone()),
+            ..Policy::plain(self.default_port.clone())
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use bivouac_consul::{Client, Instance};
-use bivouac_protocol::{Generation, Protocol, Route, RoutePhase, SessionId};
+use bivouac_protocol::{Endpoint, Generation, Protocol, Route, RoutePhase, SessionId};
 
 use super::{Directory, Replica};
 use crate::Error;
@@ -73,20 +73,23 @@ fn route(instance: &Instance, session: &SessionId) -> Option<Route> {
     if meta("bivouac_session") != Some(session.as_str()) {
         return None;
     }
-    Some(Route {
-        session: session.clone(),
-        generation: meta("bivouac_generation")?.parse().ok()?,
-        allocation: meta("bivouac_allocation")?.parse().ok()?,
-        port: meta("bivouac_port")?.parse().ok()?,
-        address: address(instance)?,
-        protocol: protocol(meta("bivouac_protocol"))?,
-        phase: RoutePhase::Ready,
-    })
+    Some(Route::new(
+        session.clone(),
+        meta("bivouac_generation")?.parse().ok()?,
+        meta("bivouac_allocation")?.parse().ok()?,
+        meta("bivouac_port")?.parse().ok()?,
+        Endpoint {
+            address: address(instance)?,
+            protocol: protocol(meta("bivouac_protocol"))?,
+            phase: RoutePhase::Ready,
+        },
+    ))
 }
 
 fn protocol(text: Option<&str>) -> Option<Protocol> {
     match text {
         None | Some("http") => Some(Protocol::Http),
+        Some("h2c") => Some(Protocol::H2c),
         Some(_) => None,
     }
 }

@@ -1,4 +1,4 @@
-use bivouac_protocol::{Nonce, Phase, Policy, Protocol, Span, StoredRequest};
+use bivouac_protocol::{Nonce, Phase, Policy, Span, StoredRequest};
 
 use super::*;
 use crate::memory::MemoryLedger;
@@ -12,15 +12,10 @@ fn claim() -> Claim {
         request: StoredRequest::default(),
         policy: Policy {
             idle_timeout: Span::seconds(30),
-            max_lifetime: None,
             startup_timeout: Span::seconds(30),
-            max_lease: Policy::default_max_lease(),
             stop_grace: Span::seconds(1),
             wake: true,
-            overlap_after: None,
-            port: "http".parse().unwrap(),
-            protocol: Protocol::Http,
-            ready_path: None,
+            ..Policy::plain("http".parse().unwrap())
         },
         nonce: Nonce::random(),
         at: Timestamp::UNIX_EPOCH,

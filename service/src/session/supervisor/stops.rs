@@ -4,7 +4,7 @@ use bivouac_ledger::Transaction;
 use bivouac_ledger::records::{Records, Versioned};
 use bivouac_protocol::link::{Fence, FromService};
 use bivouac_protocol::member::Members;
-use bivouac_protocol::{FenceTag, Phase, Reason, ReasonCode, Record, SessionId};
+use bivouac_protocol::{FenceMode, FenceTag, Phase, Reason, ReasonCode, Record, SessionId};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -83,7 +83,13 @@ impl Supervisor {
             session.facts.fenced_at = Some(Instant::now());
         }
         let min_idle_ms = u64::try_from(idle_timeout.as_millis()).unwrap_or(u64::MAX);
-        let fence = FromService::Fence(Fence { session: id.clone(), generation, tag, min_idle_ms });
+        let fence = FromService::Fence(Fence {
+            session: id.clone(),
+            generation,
+            tag,
+            min_idle_ms,
+            mode: FenceMode::Idle,
+        });
         for boot in &members.value.boots {
             self.tell_boot(boot, &fence);
         }

@@ -153,6 +153,8 @@ async fn who_uses_a_session_is_known_after_its_record_was_lost_and_written_again
         generation: Some(Generation(5)),
         open: 1,
         idle_ms: 0,
+        carriers: 0,
+        quiet_ms: None,
     };
     supervisor.evidence.activity(&boot, link, &open(&id), Instant::now());
     knows(&mut supervisor, &id, running(5, 100));

@@ -1,6 +1,6 @@
 //! The session's services in Consul: what operators find it by, and where proxies resolve it.
 
-use bivouac_protocol::{PortLabel, Protocol};
+use bivouac_protocol::PortLabel;
 use serde_json::{Map, Value, json};
 
 use super::{JobContext, TranslateError, child, elements, is_unset, object, presentation};
@@ -72,9 +72,7 @@ fn mark(service: &mut Map<String, Value>, context: &JobContext<'_>) -> Result<St
 
 fn protocol(context: &JobContext<'_>, label: &str) -> &'static str {
     let port = context.template.ports.iter().find(|(known, _)| known.as_str() == label);
-    match port.map(|(_, port)| port.protocol).unwrap_or_default() {
-        Protocol::Http => "http",
-    }
+    port.map(|(_, port)| port.protocol).unwrap_or_default().as_str()
 }
 
 fn tag_names(context: &JobContext<'_>) -> impl Iterator<Item = (&'static str, &'static str)> {

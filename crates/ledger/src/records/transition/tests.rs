@@ -1,4 +1,4 @@
-use bivouac_protocol::{PortLabel, ReasonCode, Span};
+use bivouac_protocol::{ReasonCode, Span};
 use proptest::prelude::*;
 
 use super::*;
@@ -6,15 +6,9 @@ use super::*;
 fn policy() -> Policy {
     Policy {
         idle_timeout: Span::seconds(30),
-        max_lifetime: None,
         startup_timeout: Span::seconds(60),
-        max_lease: Policy::default_max_lease(),
         stop_grace: Span::seconds(5),
-        wake: false,
-        overlap_after: None,
-        port: "http".parse::<PortLabel>().unwrap(),
-        protocol: bivouac_protocol::Protocol::Http,
-        ready_path: None,
+        ..Policy::plain("http".parse().unwrap())
     }
 }
 
