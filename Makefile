@@ -10,12 +10,14 @@ TEMPLATES ?= templates
 READY_FILE ?=
 # More flags for `make dev`, `make cluster`, `make bench`; a filter for `make test`.
 ARGS ?=
+# How long each target of `make fuzz` gets.
+MINUTES ?= 10
 
 # One place to say how Nomad and Consul are found: the recipes that start agents run `$(with-tools)` first.
 with-tools = tools="$$(scripts/tools)"; eval "$$tools"; export BIVOUAC_NOMAD BIVOUAC_CONSUL
-# The same, with Terraform for the checks of terraform/.
-with-all-tools = tools="$$(scripts/tools terraform)"; eval "$$tools"; \
-  export BIVOUAC_NOMAD BIVOUAC_CONSUL BIVOUAC_TERRAFORM="$${BIVOUAC_TERRAFORM:-}"
+# The same, with Terraform for the checks of terraform/, and with h2spec.
+with-all-tools = tools="$$(scripts/tools terraform h2spec)"; eval "$$tools"; \
+  export BIVOUAC_NOMAD BIVOUAC_CONSUL BIVOUAC_TERRAFORM="$${BIVOUAC_TERRAFORM:-}" BIVOUAC_H2SPEC="$${BIVOUAC_H2SPEC:-}"
 
 .PHONY: help
 help: ## List these commands
@@ -42,6 +44,12 @@ locked: ## The cluster scenarios that `make test` does not run on locked agents 
 	  BIVOUAC_LOCKED=1 cargo test -p bivouac-tests --test it $(ARGS) -- \
 	    --skip ::embedded --skip ::cluster --skip ::locked --skip locked:: --skip denied:: --skip harness:: --skip a_namespace_
 
+.PHONY: fuzz
+fuzz: ## Random input to everything that reads what strangers send (MINUTES=10 for each target)
+	@scripts/setup build
+	BIVOUAC_FUZZ_SECONDS=$$(($(MINUTES) * 60)) \
+	  cargo test -p bivouac-protocol -p bivouac-proxy --lib fuzz_ -- --ignored --nocapture
+
 .PHONY: cluster
 cluster: ## A Nomad and Consul cluster on loopback with Bivouac on it (READY_FILE=F TEMPLATES=D)
 	@scripts/setup build
@@ -51,9 +59,9 @@ cluster: ## A Nomad and Consul cluster on loopback with Bivouac on it (READY_FIL
 	    $(if $(READY_FILE),--ready-file $(READY_FILE)) $(ARGS)
 
 .PHONY: bench
-bench: ## Start times against a bare Nomad job, CPU per request against nginx
+bench: ## Start times against a bare Nomad job; speed and memory of the proxy against nginx and haproxy
 	@scripts/setup bench
-	cargo build --release --workspace --bin bivouac --bin bench
+	cargo build --release --workspace --bin bivouac --bin bivouac-guest --bin bench
 	@$(with-tools); exec "$$(scripts/binary release bench)" $(ARGS)
 
 .PHONY: ci

@@ -92,6 +92,47 @@ variable "port" {
   }
 }
 
+variable "tls_port" {
+  description = "The port for users with TLS, HTTP/2 included, the same on every node. 0: none."
+  type        = number
+  default     = 0
+
+  validation {
+    condition     = var.tls_port >= 0 && var.tls_port <= 65535
+    error_message = "The port must be between 0 and 65535."
+  }
+}
+
+variable "tls_cert_file" {
+  description = "With TLS: the certificate for the domain and its subdomains, and its chain, a PEM file on the client. A change is noticed within seconds, without a restart."
+  type        = string
+  default     = ""
+}
+
+variable "tls_key_file" {
+  description = "That certificate's key, readable by the proxy's user."
+  type        = string
+  default     = ""
+}
+
+variable "proxy_protocol_from" {
+  description = "Networks of load balancers that pass TCP and begin each connection with a PROXY header, version 2."
+  type        = list(string)
+  default     = []
+}
+
+variable "trusted_hops" {
+  description = "Networks of HTTP proxies in front of this one, whose X-Forwarded-* and Forwarded fields are believed."
+  type        = list(string)
+  default     = []
+}
+
+variable "access_log" {
+  description = "Where each request and tunnel is logged as a line of JSON: \"-\" is standard output, with the proxy's own log on standard error. Empty: nowhere."
+  type        = string
+  default     = "-"
+}
+
 variable "domain" {
   description = "The domain of the sessions' hostnames, as in the service's session_url."
   type        = string
@@ -246,6 +287,14 @@ locals {
     ],
     flatten([for network in var.backend_networks : ["--backend-network", network]]),
     flatten([for range in var.backend_ports : ["--backend-ports", range]]),
+    var.tls_port == 0 ? [] : [
+      "--listen-tls", "$${NOMAD_ADDR_secure}",
+      "--tls-cert", var.tls_cert_file,
+      "--tls-key", var.tls_key_file,
+    ],
+    flatten([for network in var.proxy_protocol_from : ["--proxy-protocol-from", network]]),
+    flatten([for network in var.trusted_hops : ["--trusted-hop", network]]),
+    var.access_log == "" ? [] : ["--access-log", var.access_log],
     var.args,
   )
 }
@@ -291,6 +340,14 @@ job "bivouac-proxy" {
         static = var.port
       }
       port "admin" {}
+
+      dynamic "port" {
+        for_each = var.tls_port == 0 ? [] : [var.tls_port]
+        labels   = ["secure"]
+        content {
+          static = port.value
+        }
+      }
     }
 
     # Every user of this node waits for it: try again at once, and never give up.

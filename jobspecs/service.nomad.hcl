@@ -144,7 +144,7 @@ variable "template_vars" {
 }
 
 variable "secrets_variable" {
-  description = "The Nomad Variable with the items cluster_secret, link_secret and api_token. Nomad lets this job read nomad/jobs/bivouac-service without a policy. Empty: the secrets are in the files below."
+  description = "The Nomad Variable with the items cluster_secret, link_secret, ticket_secret and api_token. Nomad lets this job read nomad/jobs/bivouac-service without a policy. Empty: the secrets are in the files below."
   type        = string
   default     = ""
 }
@@ -157,6 +157,12 @@ variable "cluster_secret_file" {
 
 variable "link_secret_file" {
   description = "The file on the client with the secret by which services and proxies know each other."
+  type        = string
+  default     = ""
+}
+
+variable "ticket_secret_file" {
+  description = "The file on the client with the secret that users' tickets are signed with. It may have several, one on each line, of which the first signs."
   type        = string
   default     = ""
 }
@@ -309,6 +315,7 @@ locals {
   secrets = {
     cluster_secret = var.secrets_variable == "" ? var.cluster_secret_file : "$${NOMAD_SECRETS_DIR}/cluster_secret"
     link_secret    = var.secrets_variable == "" ? var.link_secret_file : "$${NOMAD_SECRETS_DIR}/link_secret"
+    ticket_secret  = var.secrets_variable == "" ? var.ticket_secret_file : "$${NOMAD_SECRETS_DIR}/ticket_secret"
     api_token      = var.secrets_variable == "" ? var.token_file : "$${NOMAD_SECRETS_DIR}/api_token"
   }
 
@@ -321,6 +328,7 @@ locals {
       "--session-url", var.session_url,
       "--cluster-secret-file", local.secrets.cluster_secret,
       "--link-secret-file", local.secrets.link_secret,
+      "--ticket-secret-file", local.secrets.ticket_secret,
       "--token-file", local.secrets.api_token,
       "--prefix", var.consul_prefix,
     ],

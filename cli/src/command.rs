@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     dev, doctor, events, exec_guard, lease, logs, ls, members, proxy, service, signals, spawn, status, stop,
-    telemetry, token, whiteboard,
+    telemetry, ticket, token, whiteboard,
 };
 
 /// A short-lived server process for every user, document or room: pitched in moments, reached at its own hostname,
@@ -43,6 +43,7 @@ pub(crate) enum Command {
     Logs(logs::Args),
     Stop(stop::Args),
     Lease(lease::Args),
+    Ticket(ticket::Args),
     Members(members::Args),
     Token(token::Args),
     Doctor(doctor::Args),
@@ -79,6 +80,7 @@ impl Command {
             Self::Logs(args) => logs::run(args).await,
             Self::Stop(args) => stop::run(args).await,
             Self::Lease(args) => lease::run(args).await,
+            Self::Ticket(args) => ticket::run(args).await,
             Self::Members(args) => members::run(args).await,
             Self::Token(args) => token::run(args).await,
             Self::Doctor(args) => doctor::run(args).await,
@@ -108,7 +110,7 @@ mod tests {
     fn every_command_that_is_shown_has_examples() {
         let cli = Cli::command();
         let shown = || cli.get_subcommands().filter(|command| !command.is_hide_set());
-        assert_eq!(shown().count(), 13);
+        assert_eq!(shown().count(), 14);
         for command in shown() {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("Examples:\n  bivouac "), "{} has none", command.get_name());

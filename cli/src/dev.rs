@@ -22,10 +22,12 @@ use bivouac_service::backend::Grace;
 use bivouac_service::backend::process::{ProcessBackend, Settings};
 use bivouac_service::session;
 use bivouac_service::spec::template::{Mode, Templates};
+use bivouac_service::tickets::TicketSecrets;
 use jiff::SignedDuration;
 use secrecy::{ExposeSecret, SecretString};
 use tokio_util::sync::CancellationToken;
 
+use crate::proxy::edge::{self, EdgeArgs};
 use crate::ready_file::{self, Bound};
 use crate::{bundled, discovery, environment};
 use home::Home;
@@ -59,12 +61,15 @@ pub(crate) struct Args {
     /// Write what was bound to this file, as JSON, once it serves
     #[arg(long, env = "BIVOUAC_READY_FILE", value_name = "FILE")]
     ready_file: Option<PathBuf>,
+    #[command(flatten, next_help_heading = "Session traffic")]
+    edge: EdgeArgs,
 }
 
 /// What nobody outside of this process has to know.
 struct Secrets {
     cluster: SecretString,
     link: SecretString,
+    ticket: SecretString,
 }
 
 /// All of it, bound and not yet serving.
@@ -117,7 +122,11 @@ pub(crate) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
 async fn bind(args: Args) -> anyhow::Result<(Dev, Proxy, Service)> {
     let templates = Arc::new(args.load_templates()?);
     let home = Home::open().context("cannot use the state folder")?;
-    let secrets = Secrets { cluster: home::random_secret(), link: home::random_secret() };
+    let secrets = Secrets {
+        cluster: home::random_secret(),
+        link: home::random_secret(),
+        ticket: home::random_secret(),
+    };
     let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new());
     let directory = Arc::new(MemoryDirectory::default());
     let executable = std::env::current_exe().context("cannot find this binary")?;
@@ -137,6 +146,7 @@ async fn bind(args: Args) -> anyhow::Result<(Dev, Proxy, Service)> {
         api: Some(ready_file::http(service.api_addr())),
         internal: Some(ready_file::http(service.internal_addr())),
         proxy: Some(ready_file::http(proxy.listen_addr())),
+        proxy_tls: proxy.tls_addr().map(ready_file::https),
         admin: Some(ready_file::http(proxy.admin_addr())),
         token: Some(home.token.expose_secret().to_owned()),
         token_file: Some(home.token_file.clone()),
@@ -220,6 +230,7 @@ impl Args {
             holds_total: 10_000,
             drain_timeout: DRAIN,
             allocation: None,
+            edge: self.edge.edge(edge::open_files()),
         }
     }
 
@@ -238,6 +249,7 @@ impl Args {
             tokens: Bootstrap::of_tokens(std::slice::from_ref(&home.token)),
             cluster_secret: secrets.cluster.clone(),
             link_secrets: secrets.link.clone().into(),
+            ticket_secrets: TicketSecrets::of_secret(&secrets.ticket)?,
             templates,
             parser: None,
             sessions: session::Settings {

@@ -28,6 +28,7 @@ mod spawn;
 mod status;
 mod stop;
 mod telemetry;
+mod ticket;
 mod timeline;
 mod token;
 mod whiteboard;

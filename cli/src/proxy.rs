@@ -1,5 +1,7 @@
 //! `bivouac proxy`: the data plane, on its own.
 
+pub(crate) mod edge;
+
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -9,13 +11,14 @@ use bivouac_consul::Client;
 use bivouac_ledger::consul::ConsulLedger;
 use bivouac_ledger::directory::ConsulDirectory;
 use bivouac_protocol::Span;
-use bivouac_proxy::{Backends, Config, Proxy};
+use bivouac_proxy::{Backends, Config, Edge, Proxy};
 use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 
 use crate::ready_file::{self, Bound};
 use crate::registration::{self, Listener, Registration};
 use crate::{environment, private_file};
+use edge::EdgeArgs;
 
 /// Serve session traffic: hostname to allocation, every use counted
 #[derive(clap::Args, Debug)]
@@ -26,7 +29,9 @@ Examples:
     --link-secret-file link.secret --data-dir /var/lib/bivouac/proxy
 
 Consul is found by the variables of its own tools: CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN, …
-SIGTERM drains: nothing new is accepted, what is open may end by itself in --drain-timeout.")]
+SIGTERM drains: nothing new is accepted, what is open may end by itself in --drain-timeout.
+A new version is started beside the old one, with the same flags and --take-over: nobody is cut or refused, and the
+old one drains and ends.")]
 pub(crate) struct Args {
     /// Where session traffic is accepted
     #[arg(long, env = "BIVOUAC_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:7080")]
@@ -54,12 +59,17 @@ pub(crate) struct Args {
     backend_ports: Vec<RangeInclusive<u16>>,
     #[command(flatten)]
     pub(crate) limits: Limits,
+    /// Take the listeners over from the proxy that serves from the same --data-dir, if one does; it drains then
+    #[arg(long, env = "BIVOUAC_TAKE_OVER")]
+    take_over: bool,
     /// Address under which the others reach this host, where Nomad does not register this process
     #[arg(long, env = "BIVOUAC_ADVERTISE", value_name = "IP")]
     advertise: Option<IpAddr>,
     /// Write what was bound to this file, as JSON, once it serves
     #[arg(long, env = "BIVOUAC_READY_FILE", value_name = "FILE")]
     ready_file: Option<PathBuf>,
+    #[command(flatten, next_help_heading = "Session traffic")]
+    edge: EdgeArgs,
 }
 
 /// How long and how many.
@@ -77,6 +87,9 @@ pub(crate) struct Limits {
     /// Longest time that open connections get once the proxy is told to stop
     #[arg(long, env = "BIVOUAC_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "30s")]
     drain_timeout: Span,
+    /// From not ready to accepting nothing more, when it is told to stop: time for load balancers to notice
+    #[arg(long, env = "BIVOUAC_DRAIN_DELAY", value_name = "DURATION", default_value = "0s")]
+    drain_delay: Span,
 }
 
 /// Serves until the shutdown, then drains.
@@ -91,7 +104,7 @@ pub(crate) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
         bound = Proxy::bind(config, ledger, directory) => bound?,
         () = shutdown.cancelled() => return Ok(()),
     };
-    let (listen, admin) = (proxy.listen_addr(), proxy.admin_addr());
+    let (listen, admin, tls) = (proxy.listen_addr(), proxy.admin_addr(), proxy.tls_addr());
     let registration = if registration::is_nomads_business() {
         None
     } else {
@@ -102,19 +115,44 @@ pub(crate) async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Resu
         };
         Some(Registration::new(consul.clone(), &args.prefix, &[listener]))
     };
-    let (proxy_url, admin_url) = (ready_file::http(listen), ready_file::http(admin));
-    tracing::info!(proxy = proxy_url, admin = admin_url, domain = args.domain, "The proxy serves.");
-    if let Some(file) = &args.ready_file {
-        Bound { proxy: Some(proxy_url), admin: Some(admin_url), ..Bound::default() }.write(file)?;
-    }
+    let bound = Bound {
+        proxy: Some(ready_file::http(listen)),
+        proxy_tls: tls.map(ready_file::https),
+        admin: Some(ready_file::http(admin)),
+        ..Bound::default()
+    };
     let until = shutdown.clone();
     tokio::spawn(async move { until.run_until_cancelled(consul.watch_token()).await });
-    match registration {
-        // Out of the catalogue first, so that balancers stop sending users while it drains.
-        Some(registration) => drop(tokio::join!(registration.keep(proxy.draining()), proxy.run(shutdown))),
-        None => proxy.run(shutdown).await,
-    }
-    Ok(())
+    let (serving, draining) = (proxy.serving(), proxy.draining());
+    let ((), (), announced) = tokio::join!(
+        proxy.run(shutdown.clone()),
+        async {
+            // Out of the catalogue first, so that balancers stop sending users while it drains.
+            if let Some(registration) = registration {
+                registration.keep(draining).await;
+            }
+        },
+        async {
+            // One that is to take over may be stopped before it is its turn.
+            match shutdown.run_until_cancelled(serving.cancelled()).await {
+                Some(()) => announce(&args, &bound).inspect_err(|_| shutdown.cancel()),
+                None => Ok(()),
+            }
+        },
+    );
+    announced
+}
+
+/// Tells programs and people that it serves, and where.
+fn announce(args: &Args, bound: &Bound) -> anyhow::Result<()> {
+    tracing::info!(
+        proxy = bound.proxy,
+        tls = bound.proxy_tls,
+        admin = bound.admin,
+        domain = args.domain,
+        "The proxy serves."
+    );
+    args.ready_file.as_ref().map_or(Ok(()), |file| bound.write(file))
 }
 
 impl Args {
@@ -141,6 +179,12 @@ impl Args {
             holds_total: limits.holds_total,
             drain_timeout: limits.drain_timeout.get(),
             allocation: environment::allocation(),
+            edge: Edge {
+                take_over: self.take_over,
+                hand_over: true,
+                drain_delay: limits.drain_delay.get(),
+                ..self.edge.edge(edge::raise_open_files())
+            },
         })
     }
 }

@@ -20,6 +20,9 @@ pub(crate) struct Bound {
     /// Session traffic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) proxy: Option<String>,
+    /// Session traffic with TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) proxy_tls: Option<String>,
     /// The proxy's own health and metrics.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) admin: Option<String>,
@@ -34,6 +37,11 @@ pub(crate) struct Bound {
 /// "http://address".
 pub(crate) fn http(address: SocketAddr) -> String {
     format!("http://{address}")
+}
+
+/// "https://address".
+pub(crate) fn https(address: SocketAddr) -> String {
+    format!("https://{address}")
 }
 
 impl Bound {

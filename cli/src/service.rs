@@ -17,6 +17,7 @@ use bivouac_service::backend::nomad::{self, NomadBackend};
 use bivouac_service::session::Settings;
 use bivouac_service::spec::template::jobspec::NomadParser;
 use bivouac_service::spec::template::{Mode, TemplateVar, Templates};
+use bivouac_service::tickets::TicketSecrets;
 use jiff::SignedDuration;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -31,7 +32,8 @@ use crate::{environment, private_file};
 #[command(after_help = "\
 Examples:
   bivouac service --templates ./templates --session-url https://sessions.example.com \\
-    --cluster-secret-file cluster.secret --link-secret-file link.secret --token-file api.token
+    --cluster-secret-file cluster.secret --link-secret-file link.secret \\
+    --ticket-secret-file ticket.secret --token-file api.token
 
 Nomad and Consul are found by the variables of their own tools: NOMAD_ADDR, NOMAD_TOKEN,
 NOMAD_CACERT, …, CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN, …
@@ -60,6 +62,10 @@ pub(crate) struct Args {
     /// File with the secret that services and proxies share; during a rotation the new one, and below it the old one
     #[arg(long, env = "BIVOUAC_LINK_SECRET_FILE", value_name = "FILE")]
     link_secret_file: PathBuf,
+    /// File with the secrets that tickets are signed with, one on each line, of which the first signs; read again when it
+    /// changes
+    #[arg(long, env = "BIVOUAC_TICKET_SECRET_FILE", value_name = "FILE")]
+    ticket_secret_file: PathBuf,
     /// File with the bootstrap tokens that open all of the API, one on each line; read again when it changes
     #[arg(long, env = "BIVOUAC_TOKEN_FILE", value_name = "FILE")]
     token_file: PathBuf,
@@ -201,6 +207,7 @@ impl Args {
             tokens: Bootstrap::of_file(&self.token_file)?,
             cluster_secret: private_file::read_secret(&self.cluster_secret_file)?,
             link_secrets: private_file::read_link_secrets(&self.link_secret_file)?,
+            ticket_secrets: TicketSecrets::of_file(&self.ticket_secret_file)?,
             templates: Arc::new(Templates::load(&self.templates, &self.template_var, Mode::Nomad)?),
             parser: None,
             sessions: Settings {

@@ -24,6 +24,11 @@ impl Args {
         Self { name, namespace }
     }
 
+    /// Its name as that of a file: a key may have slashes.
+    pub(crate) fn as_file(&self) -> String {
+        self.name.replace('/', "_")
+    }
+
     /// The session as the service knows it. What looks like an id may be a key as well: the id goes first.
     pub(crate) async fn find(&self, client: &Client) -> anyhow::Result<Reply<Session>> {
         if let Ok(id) = self.name.parse::<SessionId>() {

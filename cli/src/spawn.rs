@@ -1,7 +1,7 @@
 //! `bivouac spawn`: a new session, or the live one of a key.
 
 use bivouac_client::{SpawnRequest, Spawned, Wait};
-use bivouac_protocol::{IdempotencyKey, Span};
+use bivouac_protocol::{Access, IdempotencyKey, Span};
 use owo_colors::OwoColorize;
 
 use crate::pairs::{self, Pair};
@@ -42,6 +42,9 @@ pub(crate) struct Args {
     /// End it this long after its last use, within the template's bounds
     #[arg(long, value_name = "DURATION")]
     idle_timeout: Option<Span>,
+    /// End it once its open connections have carried nothing but pings for so long
+    #[arg(long, value_name = "DURATION")]
+    quiet_timeout: Option<Span>,
     /// End it this long after its start
     #[arg(long, value_name = "DURATION")]
     max_lifetime: Option<Span>,
@@ -88,6 +91,7 @@ impl Args {
             labels: self.label.into_iter().collect(),
             user: self.user,
             idle_timeout: self.idle_timeout,
+            quiet_timeout: self.quiet_timeout,
             max_lifetime: self.max_lifetime,
             startup_timeout: self.startup_timeout,
             ..SpawnRequest::default()
@@ -104,5 +108,8 @@ fn print(Spawned { spawned, session }: &Spawned) -> anyhow::Result<()> {
         .unwrap_or_default();
     let state = session.state.style(output::state(session.state));
     output::line(format_args!("{what}, {state}{took} · {}", session.id.dimmed()))?;
+    if session.policy.rules.access == Access::Ticket {
+        output::error(format_args!("who enters needs a ticket: bivouac ticket {} --url", session.id));
+    }
     Ok(())
 }

@@ -92,6 +92,9 @@ fn policy(session: &Session) -> String {
         "idle {} · startup {} · grace {}",
         policy.idle_timeout, policy.startup_timeout, policy.stop_grace
     );
+    if let Some(quiet) = policy.quiet_timeout {
+        text.push_str(&format!(" · quiet {quiet}"));
+    }
     if let Some(lifetime) = policy.max_lifetime {
         text.push_str(&format!(" · lifetime {lifetime}"));
     }
@@ -119,7 +122,11 @@ pub(crate) fn why(session: &Session, now: Timestamp) -> String {
         .map(|at| format!(", ends in {}", output::roughly(output::between(now, at))))
         .unwrap_or_default();
     match alive.verdict {
-        Verdict::Busy if open > 0 => format!("in use, {open} open"),
+        Verdict::Busy if open > 0 => {
+            let quiet = alive.quiet_since.map(|at| output::roughly(output::between(at, now)));
+            let quiet = quiet.map(|span| format!(", quiet for {span}{ends}")).unwrap_or_default();
+            format!("in use, {open} open{quiet}")
+        }
         _ if !alive.leases.is_empty() => {
             format!("kept alive by {}{ends}", count(alive.leases.len() as u64, "lease"))
         }

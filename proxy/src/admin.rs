@@ -1,20 +1,27 @@
 //! For operators and load balancers, on a listener of its own: is it alive, is it ready, what has it counted.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::Listener;
 use axum::{Json, Router};
 use bivouac_ledger::Access;
 use serde::Serialize;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::activity::table::Table;
 use crate::membership::Membership;
+
+/// Pause after a failed accept: usually no file descriptor was left.
+const BREATH: Duration = Duration::from_millis(50);
 
 /// What is shown.
 #[derive(Clone)]
@@ -23,8 +30,10 @@ pub(crate) struct Admin {
     pub(crate) membership: watch::Receiver<Membership>,
     /// What Consul makes of our credentials.
     pub(crate) access: Option<Access>,
-    /// The listener for session traffic is open.
-    pub(crate) serving: Arc<AtomicBool>,
+    /// Decides who enters.
+    pub(crate) entrance: Arc<crate::access::Access>,
+    /// Cancelled once session traffic is accepted.
+    pub(crate) serving: CancellationToken,
     /// The proxy stops, or an operator has it drained.
     pub(crate) draining: CancellationToken,
 }
@@ -49,11 +58,41 @@ struct Checks {
     left: bool,
     /// What Consul refuses, and what to do about it; null if it refuses nothing. Sessions are served on what is known.
     refused: Option<String>,
+    /// It knows by which keys tickets are checked, and which were revoked. Without that only public sessions are served.
+    tickets: bool,
     /// Replicas of the service that it is linked to. Without any, sessions are served from records and directory.
     links: usize,
 }
 
-pub(crate) fn router(admin: Admin) -> Router {
+/// A listener that others may still hold when it is not served any more.
+struct Shared(Arc<TcpListener>);
+
+impl Listener for Shared {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        loop {
+            match self.0.accept().await {
+                Ok(accepted) => return accepted,
+                Err(_) => tokio::time::sleep(BREATH).await,
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+/// Serves operators for as long as it is polled.
+pub(crate) async fn serve(listener: Arc<TcpListener>, admin: Admin) {
+    if let Err(error) = axum::serve(Shared(listener), router(admin)).await {
+        tracing::error!(%error, "The admin listener has failed.");
+    }
+}
+
+fn router(admin: Admin) -> Router {
     Router::new()
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
@@ -64,11 +103,12 @@ pub(crate) fn router(admin: Admin) -> Router {
 /// JSON, or sentences for whoever asks for plain text first, as Consul's checks do.
 async fn readyz(State(admin): State<Admin>, headers: HeaderMap) -> Response {
     let checks = Checks {
-        serving: admin.serving.load(Ordering::Relaxed),
+        serving: admin.serving.is_cancelled(),
         draining: admin.draining.is_cancelled(),
         member: admin.membership.borrow().epoch().is_some(),
         left: matches!(*admin.membership.borrow(), Membership::Left),
         refused: admin.access.as_ref().and_then(Access::problem),
+        tickets: admin.entrance.knows_tickets(),
         links: admin.table.outbox.up(),
     };
     let ready = checks.serving && !checks.draining;
@@ -95,6 +135,11 @@ impl Checks {
         if !self.member && self.serving {
             text.push_str(
                 "It is no member: what it sees does not keep sessions alive. It tries to join again.\n",
+            );
+        }
+        if !self.tickets {
+            text.push_str(
+                "It knows no ticket keys yet, or not what was revoked: only public sessions are served.\n",
             );
         }
         if self.links == 0 {
@@ -128,10 +173,18 @@ mod tests {
 
     #[test]
     fn a_proxy_that_has_left_does_not_say_that_it_joins_again() {
-        let serving =
-            Checks { serving: true, draining: false, member: false, left: false, refused: None, links: 0 };
+        let serving = Checks {
+            serving: true,
+            draining: false,
+            member: false,
+            left: false,
+            refused: None,
+            tickets: false,
+            links: 0,
+        };
         let told = serving.sentences();
         assert!(told.contains("tries to join again") && told.contains("linked to no replica"), "{told}");
+        assert!(told.contains("only public sessions"), "{told}");
         let told = Checks { draining: true, left: true, ..serving }.sentences();
         assert_eq!(told.lines().count(), 1, "{told}");
         assert!(told.starts_with("Drained"), "{told}");

@@ -1,30 +1,31 @@
 //! The whole proxy: bound, joined, serving, drained.
 
+mod doors;
 mod house;
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bivouac_ledger::Ledger;
 use bivouac_ledger::directory::Directory;
 use bivouac_protocol::proof::LinkSecrets;
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{self, Admin};
+use crate::admin::Admin;
+use crate::handover::Predecessor;
 use crate::link;
-use crate::listener::{self, Gateway};
+use crate::listener::{self, CertificateError, Gateway};
+use crate::log::Log;
+use crate::options::Edge;
 use crate::routes::backends::Backends;
+use doors::{Addresses, Bound, Doors};
 use house::{House, sweep};
-
-/// Connections that the kernel keeps until they are accepted.
-const BACKLOG: u32 = 4096;
 
 /// What a proxy needs to know.
 #[derive(Debug, Clone)]
@@ -51,6 +52,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Its own Nomad allocation, where it runs as a job.
     pub allocation: Option<String>,
+    /// How it meets the world outside.
+    pub edge: Edge,
 }
 
 /// A proxy could not begin.
@@ -72,82 +75,126 @@ pub enum BindError {
         /// Why not.
         source: io::Error,
     },
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// TLS cannot be set up.
+    #[error("cannot set up TLS: {0}")]
+    Tls(rustls::Error),
+    /// The access log cannot be written.
+    #[error("cannot write the access log {}: {source}", path.display())]
+    AccessLog {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Whoever serves from the same data directory does not hand over.
+    #[error("the proxy that serves from this data directory does not hand over: {0}")]
+    TakeOver(io::Error),
 }
 
 /// A proxy that has joined the members and listens.
 pub struct Proxy {
-    listen: SocketAddr,
-    admin: SocketAddr,
-    listener: TcpListener,
     house: House,
+    doors: Doors,
+    /// Serves until this one does.
+    predecessor: Option<Predecessor>,
+    log: Log,
     /// Ends with the proxy.
     background: JoinSet<()>,
-    serving: Arc<AtomicBool>,
+    serving: CancellationToken,
     draining: CancellationToken,
 }
 
 impl Proxy {
-    /// Binds both listeners and joins the members, *then* opens the one for session traffic: from the first
-    /// connection on, this proxy's evidence counts. Waits for the ledger for as long as it takes; meanwhile the admin
-    /// listener says so.
+    /// Binds the listeners and joins the members, *then* opens those for session traffic: from the first connection on,
+    /// this proxy's evidence counts. Waits for the ledger for as long as it takes; meanwhile the admin listener says so.
+    ///
+    /// Where it takes over from another proxy, that one goes on serving all of them until [`Proxy::run`].
     ///
     /// # Errors
-    /// When an address is taken or the data directory cannot be used.
+    /// When an address is taken, or the data directory, the certificate or the access log cannot be used.
     pub async fn bind(
         config: Config,
         ledger: Arc<dyn Ledger>,
         directory: Arc<dyn Directory>,
     ) -> Result<Self, BindError> {
-        let (socket, listen) = reserve(config.listen).map_err(at(config.listen))?;
-        let admin_listener = TcpListener::bind(config.admin).await.map_err(at(config.admin))?;
-        let admin = admin_listener.local_addr().map_err(at(config.admin))?;
+        let Bound { reservations, certificate, predecessor } = doors::bind(&config).await?;
         let access = ledger.access();
-        let house = House::new(config, listen, ledger, directory);
-        let (serving, draining) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
-        let shown = Admin {
+        let house = House::new(config, reservations.addresses().plain, ledger, directory);
+        let metrics = house.admission.metrics().clone();
+        let log = match &house.config.edge.access_log {
+            Some(path) => Log::to(path, &metrics)
+                .map_err(|source| BindError::AccessLog { path: path.clone(), source })?,
+            None => Log::default(),
+        };
+        let mut background = JoinSet::new();
+        if let Some(certificate) = certificate {
+            background.spawn(certificate.follow(metrics));
+        }
+        let (serving, draining) = (CancellationToken::new(), CancellationToken::new());
+        let mut office = reservations.office(Admin {
             table: house.links.table.clone(),
             membership: house.keeper.watch(),
             access,
+            entrance: house.admission.access().clone(),
             serving: serving.clone(),
             draining: draining.clone(),
-        };
-        let mut background = JoinSet::new();
-        background.spawn(async move {
-            if let Err(error) = axum::serve(admin_listener, admin::router(shown)).await {
-                tracing::error!(%error, "The admin listener has failed.");
-            }
         });
+        if predecessor.is_none() {
+            office.open();
+        }
         let data_dir = |source| BindError::DataDir { path: house.config.data_dir.clone(), source };
         house.keeper.join().await.map_err(data_dir)?;
-        let listener = socket.listen(BACKLOG).map_err(at(listen))?;
-        Ok(Self { listen, admin, listener, house, background, serving, draining })
+        house.admission.access().learn().await;
+        let doors = reservations.listen(office)?;
+        Ok(Self { house, doors, predecessor, log, background, serving, draining })
+    }
+
+    fn addresses(&self) -> Addresses {
+        self.doors.addresses()
     }
 
     /// Where session traffic is accepted.
     #[must_use]
     pub fn listen_addr(&self) -> SocketAddr {
-        self.listen
+        self.addresses().plain
+    }
+
+    /// Where session traffic is accepted with TLS.
+    #[must_use]
+    pub fn tls_addr(&self) -> Option<SocketAddr> {
+        self.addresses().tls
     }
 
     /// Where the admin listener is.
     #[must_use]
     pub fn admin_addr(&self) -> SocketAddr {
-        self.admin
+        self.addresses().admin
     }
 
-    /// Cancelled when this proxy accepts nothing more: it stops, or an operator has it drained.
+    /// Cancelled once connections are accepted.
+    #[must_use]
+    pub fn serving(&self) -> CancellationToken {
+        self.serving.clone()
+    }
+
+    /// Cancelled when this proxy is about to accept nothing more: it stops, another one has taken over, or an operator has
+    /// it drained.
     #[must_use]
     pub fn draining(&self) -> CancellationToken {
         self.draining.clone()
     }
 
-    /// Serves until `shutdown`, then drains: accepts nothing more, lets requests end, gives connections the drain
-    /// timeout, and says goodbye to the service if nothing is open.
+    /// Serves until `shutdown`, or until another proxy has taken over, then drains: says that it is not ready, waits for the
+    /// drain delay, accepts nothing more, lets requests end, gives connections the drain timeout, and says goodbye to the
+    /// service if nothing is open.
     ///
     /// Where an operator has it drained it does the same, in no hurry: nothing is cut before `shutdown`. It stays, drained
     /// and no member any more, until then.
     pub async fn run(self, shutdown: CancellationToken) {
-        let Self { listener, house, mut background, serving, draining, .. } = self;
+        let Self { house, mut doors, predecessor, log, mut background, serving, draining } = self;
         let table = house.links.table.clone();
         let keeper = house.keeper.clone();
         let keeping = background.spawn(async move { keeper.keep().await });
@@ -155,20 +202,36 @@ impl Proxy {
         let reported = table.clone();
         background.spawn(async move { reported.report_changes().await });
         background.spawn(sweep(house.links.clone()));
+        let access = house.admission.access().clone();
+        background.spawn(async move { access.follow().await });
 
-        let closing = shutdown.child_token();
-        let (keeper, ordered) = (house.keeper.clone(), closing.clone());
-        background.spawn(async move {
-            keeper.told_to_drain().await;
-            ordered.cancel();
-        });
+        let (closing, tracker) = (CancellationToken::new(), TaskTracker::new());
+        let gateway =
+            Gateway::new(house.admission.clone(), &house.config.domain, closing.clone(), tracker.clone());
+        let gateway = Arc::new(gateway.at(&house.config.edge, log));
+        background.spawn(listener::sweep(gateway.clone()));
 
-        let tracker = TaskTracker::new();
-        let gateway = Gateway::new(house.admission.clone(), &house.config.domain, closing, tracker.clone());
-        serving.store(true, Ordering::Relaxed);
-        listener::serve(listener, Arc::new(gateway)).await;
+        let leaving = shutdown.child_token();
+        let ends = serve(&house, &mut doors, predecessor, &gateway, &serving, &leaving).await;
         draining.cancel();
-        house.drain(&tracker, &shutdown).await;
+        let _office = match ends {
+            Ends::Leaving => {
+                tokio::time::sleep(house.config.edge.drain_delay).await;
+                doors.close(&gateway).await;
+                Some(doors)
+            }
+            Ends::Succeeded => {
+                tracing::info!("Another proxy has taken over; this one drains.");
+                gateway.closing.successor.store(true, Ordering::Relaxed);
+                leaving.cancel();
+                // Were these sockets still open here, nobody would be refused if the other one died.
+                drop(doors);
+                None
+            }
+        };
+        closing.cancel();
+        let told = if ends == Ends::Succeeded { &leaving } else { &shutdown };
+        house.drain(&tracker, told).await;
         // From here on this boot's absence from the members is what is wanted.
         keeping.abort();
         house.goodbye().await;
@@ -176,20 +239,58 @@ impl Proxy {
         // What ended with that task is no link any more, and whoever looks at a drained proxy is told so.
         table.outbox.close_all();
         table.metrics.links_up(0);
-        if !shutdown.is_cancelled() {
+        if !told.is_cancelled() {
             tracing::info!("The proxy is drained, and stays so until it is started again.");
             shutdown.cancelled().await;
         }
     }
 }
 
-/// Binds without listening: nobody can connect yet.
-fn reserve(address: SocketAddr) -> io::Result<(TcpSocket, SocketAddr)> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    let bound = socket.local_addr()?;
-    Ok((socket, bound))
+/// Why a proxy accepts nothing more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    /// It is told to stop, or to drain.
+    Leaving,
+    /// Another one accepts in its place.
+    Succeeded,
+}
+
+/// Accepts connections for as long as it is this proxy's turn.
+async fn serve(
+    house: &House,
+    doors: &mut Doors,
+    predecessor: Option<Predecessor>,
+    gateway: &Arc<Gateway>,
+    serving: &CancellationToken,
+    leaving: &CancellationToken,
+) -> Ends {
+    if let Some(mut predecessor) = predecessor {
+        let taking_over = async {
+            house.settles().await;
+            predecessor.gives_way().await;
+        };
+        if leaving.run_until_cancelled(taking_over).await.is_none() {
+            return Ends::Leaving;
+        }
+        doors.open(gateway);
+        predecessor.relieve().await;
+    } else {
+        doors.open(gateway);
+    }
+    serving.cancel();
+    let taken_over = async {
+        if house.config.edge.hand_over {
+            doors.are_taken_over(&house.config.data_dir, gateway).await;
+        } else {
+            std::future::pending().await
+        }
+    };
+    tokio::select! {
+        biased;
+        () = leaving.cancelled() => Ends::Leaving,
+        () = house.keeper.told_to_drain() => Ends::Leaving,
+        () = taken_over => Ends::Succeeded,
+    }
 }
 
 fn at(address: SocketAddr) -> impl Fn(io::Error) -> BindError {

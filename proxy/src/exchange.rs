@@ -1,35 +1,57 @@
-//! One request, from its head to its last byte. This is the path that every request takes, top to bottom:
+//! One request, from its head to its last byte. This is the path that every request takes, top to bottom, whatever the
+//! client and the backend speak:
 //!
 //! head → target → access → admission (guard, route, hold) → backend → relay → release
+//!
+//! [`incoming`] and [`reply`] are the client's side of it, [`backend`] the other; [`refuse`] answers where a request does
+//! not get through.
 
+mod backend;
+mod course;
+mod incoming;
+mod pace;
+mod refuse;
 mod relay;
+mod reply;
 mod respond;
 mod upload;
 
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bivouac_protocol::SessionId;
-use bytes::BytesMut;
-use http::{Version, header};
+use bivouac_protocol::{Protocol, SessionId};
+use http::Version;
 use pingora_core::protocols::http::server::ReusableHttpStream;
-use pingora_core::protocols::http::v1::server::HttpSession;
-use pingora_http::RequestHeader;
 
-use crate::access;
+use crate::access::{Grant, Pass, Swap};
 use crate::admission::Admitted;
-use crate::connection::Client;
 use crate::head::{self, Plan};
 use crate::headers::{Persistence, Trace};
-use crate::host::{self, HostError};
-use crate::page::{self, Audience};
-use crate::refusal::{Refusal, START_PAGE_REFRESH};
-use crate::stream::gone;
+use crate::host::{self, HostError, Target};
+use crate::listener::Gateway;
+use crate::log::{Account, Outcome};
+use crate::refusal::Refusal;
 use crate::tunnel::Tunnel;
-use crate::upstream::{self, Backend, ConnectError};
+use crate::upstream::{self, ConnectError};
+use crate::visitor::Visitor;
+use backend::Connection;
+pub(crate) use incoming::Incoming;
 use relay::{RelayError, Relayed};
+pub(crate) use reply::Reply;
 
 /// How long the word of a stop may be on its way.
 const WORD_OF_A_STOP: Duration = Duration::from_millis(500);
+
+/// Who asks: an HTTP/1 connection between two requests, or a stream of an HTTP/2 one.
+pub(crate) struct Client {
+    /// The house.
+    pub(crate) gateway: Arc<Gateway>,
+    /// Who is at the other end.
+    pub(crate) visitor: Arc<Visitor>,
+    /// Where responses go.
+    pub(crate) reply: Reply,
+}
 
 /// How the connection goes on.
 pub(crate) enum Next {
@@ -50,7 +72,7 @@ enum Failure {
     /// It gets one from us.
     Refused(Refusal),
     /// Nobody is there to get one, or half of one was sent.
-    Broken,
+    Broken(Outcome),
 }
 
 impl From<Refusal> for Failure {
@@ -59,47 +81,155 @@ impl From<Refusal> for Failure {
     }
 }
 
-/// What became of a request that reached its session.
+/// What became of a request that was not refused.
 enum Served {
     Response(Persistence),
     Switched(Box<Tunnel>),
+    Swapped(Swap),
+}
+
+/// One request on its way.
+struct Exchange<'a> {
+    gateway: &'a Gateway,
+    /// Who asks; where a trusted hop asks for others, who they are.
+    visitor: Cow<'a, Visitor>,
+    reply: &'a mut Reply,
+    trace: Trace,
+    /// Written down when this is dropped, however it ends.
+    account: Account,
 }
 
 /// Serves one request.
-pub(crate) async fn serve(client: &mut Client, mut request: HttpSession) -> Next {
+pub(crate) async fn serve(client: &mut Client, mut asked: Incoming) -> Next {
+    let Client { gateway, visitor, reply } = client;
+    let visitor = visitor.of_request(&asked.head().headers);
     let trace = Trace::random();
-    match forward(client, &mut request, &trace).await {
-        Ok(Served::Response(persistence)) => go_on(request, persistence).await,
+    let account = gateway.log.open(&visitor, asked.head(), &trace);
+    let mut exchange = Exchange { gateway, visitor, reply, trace, account };
+    match exchange.forward(&mut asked).await {
+        Ok(Served::Response(persistence)) => {
+            exchange.account.ended(Outcome::Complete);
+            asked.go_on(persistence).await
+        }
         Ok(Served::Switched(mut tunnel)) => {
-            tunnel.sent_early(sent_early(request).await);
+            tunnel.sent_early(asked.sent_early().await);
             Next::Tunnel(tunnel)
         }
-        Err(Failure::Refused(refusal)) => refuse(client, request, &trace, &refusal).await,
-        Err(Failure::Broken) => Next::BreakOff,
+        Ok(Served::Swapped(swap)) => exchange.swap(asked, swap).await,
+        Err(Failure::Refused(refusal)) => exchange.refuse(asked, &refusal).await,
+        Err(Failure::Broken(outcome)) => {
+            exchange.account.ended(outcome);
+            Next::BreakOff
+        }
     }
 }
 
-async fn forward(client: &mut Client, request: &mut HttpSession, trace: &Trace) -> Result<Served, Failure> {
-    let plan = head::check(request.req_header(), &request.get_headers_raw_bytes())?;
-    let session = target(request.req_header(), &client.gateway.domain)?;
-    access::check(&session, request.req_header())?;
-    let mut admitted = admit(client, &session, plan).await?;
-    let mut may_reuse = true;
-    loop {
-        let repeatable = head::is_idempotent(&request.req_header().method) && request.is_body_empty();
-        let backend = connect(client, &mut admitted, plan, may_reuse, repeatable).await?;
-        match relay::relay(client, request, backend, &admitted, plan, trace).await {
-            Ok(Relayed::Response(persistence)) => return Ok(Served::Response(persistence)),
-            Ok(Relayed::Switched(switch)) => {
-                let client = client.outlet.socket().clone();
-                return Ok(Served::Switched(Box::new(Tunnel::new(client, switch, admitted, plan.websocket))));
+impl Exchange<'_> {
+    async fn forward(&mut self, asked: &mut Incoming) -> Result<Served, Failure> {
+        let plan = asked.plan()?;
+        let target = target(asked, &self.gateway.domain)?;
+        self.account.target(&target);
+        let entering = self.gateway.access.enter(&target, asked.head(), &plan, &self.visitor);
+        let grant = match entering.await? {
+            Pass::Enter(grant) => grant,
+            Pass::Swap(swap) => return Ok(Served::Swapped(swap)),
+        };
+        let mut admitted = self.admit(&target, grant, plan).await?;
+        self.account.admitted(&admitted);
+        admitted.disregard(asked.head().uri.path());
+        let plan = offered(plan, asked, &admitted)?;
+        let bounds = self.bounds(asked, admitted.route(), plan)?;
+        let mut may_reuse = true;
+        loop {
+            let bodiless = asked.is_bodiless();
+            let repeatable = bodiless && head::is_idempotent(&asked.head().method);
+            let connection = self.connect(&mut admitted, plan, may_reuse.then_some(repeatable)).await?;
+            self.account.reused(connection.is_reused());
+            match self.relay(asked, connection, &admitted, plan, bounds).await {
+                Ok(Relayed::Response(persistence)) => return Ok(Served::Response(persistence)),
+                Ok(Relayed::Switched(client, switch)) => {
+                    self.account.switched(plan.websocket);
+                    let account = std::mem::take(&mut self.account);
+                    let tunnel = Tunnel::new(client, switch, admitted, plan.websocket, account);
+                    let tunnel = tunnel.stalling_at_most(self.gateway.limits.tunnel_stall);
+                    return Ok(Served::Switched(Box::new(tunnel)));
+                }
+                // The backend gave up a kept connection while the request was on its way.
+                Err(RelayError::Stale) if repeatable => may_reuse = false,
+                Err(RelayError::Unprocessed) if bodiless && may_reuse => may_reuse = false,
+                Err(RelayError::Stale | RelayError::Unprocessed) => return Err(Refusal::BackendFailed.into()),
+                Err(RelayError::Refused(refusal)) => return Err(explained(refusal, &admitted).await.into()),
+                Err(RelayError::Broken(outcome)) => return Err(Failure::Broken(outcome)),
             }
-            // The backend gave up a kept connection while the request was on its way.
-            Err(RelayError::Stale) if repeatable => may_reuse = false,
-            Err(RelayError::Stale) => return Err(Refusal::BackendFailed.into()),
-            Err(RelayError::Refused(refusal)) => return Err(explained(refusal, &admitted).await.into()),
-            Err(RelayError::Broken) => return Err(Failure::Broken),
         }
+    }
+
+    /// Waits to be let in.
+    async fn admit(&mut self, target: &Target, grant: Grant, plan: Plan) -> Result<Admitted, Failure> {
+        let admitting = self.gateway.admission.admit(target, grant, self.reply.departed());
+        let admitted = patiently(self.gateway, &target.session, plan, admitting).await?;
+        admitted.ok_or(Failure::Broken(Outcome::ClientGone))
+    }
+
+    /// A connection to the session's backend: kept, if there is one that this request may use, else new. `reuse`:
+    /// whether one may be, and whether the request could then be sent again.
+    async fn connect(
+        &mut self,
+        admitted: &mut Admitted,
+        plan: Plan,
+        reuse: Option<bool>,
+    ) -> Result<Connection, Failure> {
+        loop {
+            match self.try_connect(admitted, reuse).await {
+                Ok(connection) => return Ok(connection),
+                Err(ConnectError::Refused) => {
+                    let session = admitted.route().session.clone();
+                    let rerouting = Box::pin(admitted.reroute(self.reply.departed()));
+                    if !patiently(self.gateway, &session, plan, rerouting).await? {
+                        return Err(Refusal::BackendUnreachable.into());
+                    }
+                }
+                Err(ConnectError::Unreachable) => return Err(Refusal::SessionUnreachable.into()),
+                Err(ConnectError::Failed) => return Err(Refusal::BackendUnreachable.into()),
+            }
+        }
+    }
+
+    async fn try_connect(
+        &self,
+        admitted: &Admitted,
+        reuse: Option<bool>,
+    ) -> Result<Connection, ConnectError> {
+        let (route, endpoint) = (admitted.route(), admitted.endpoint());
+        let timeout = self.gateway.limits.connect_timeout;
+        if endpoint.protocol == Protocol::H2c {
+            return Box::pin(self.gateway.h2.open(route, endpoint, timeout)).await.map(Connection::H2);
+        }
+        if let Some(repeatable) = reuse
+            && let Some(backend) = self.gateway.pool.take(route, endpoint, repeatable)
+        {
+            return Ok(Connection::H1(backend));
+        }
+        upstream::connect(endpoint.address, timeout).await.map(Connection::H1)
+    }
+}
+
+fn target(asked: &Incoming, domain: &str) -> Result<Target, Refusal> {
+    host::target(head::host(&asked.head().headers)?, domain).map_err(|error| match error {
+        HostError::Malformed => Refusal::BadRequest("the request's Host is malformed"),
+        HostError::Unknown => Refusal::UnknownHost,
+    })
+}
+
+/// An HTTP/2 connection becomes nothing else. An HTTP/1 client that asks for it may be ignored, and gets an answer; one
+/// that speaks HTTP/2 has asked for nothing else.
+fn offered(plan: Plan, asked: &Incoming, admitted: &Admitted) -> Result<Plan, Refusal> {
+    match admitted.endpoint().protocol {
+        Protocol::H2c if plan.upgrade && asked.head().version == Version::HTTP_2 => {
+            Err(Refusal::UpgradeUnsupported)
+        }
+        Protocol::H2c => Ok(Plan { upgrade: false, websocket: false, ..plan }),
+        Protocol::Http => Ok(plan),
     }
 }
 
@@ -115,111 +245,18 @@ async fn explained(refusal: Refusal, admitted: &Admitted) -> Refusal {
     }
 }
 
-fn target(head: &RequestHeader, domain: &str) -> Result<SessionId, Refusal> {
-    host::session(head::host(&head.headers)?, domain).map_err(|error| match error {
-        HostError::Malformed => Refusal::BadRequest("the request's Host is malformed"),
-        HostError::Unknown => Refusal::UnknownHost,
-    })
-}
-
-/// Waits to be let in.
-async fn admit(client: &Client, session: &SessionId, plan: Plan) -> Result<Admitted, Failure> {
-    let admitting = client.gateway.admission.admit(session, gone(client.outlet.socket()));
-    patiently(client, plan, admitting).await?.ok_or(Failure::Broken)
-}
-
 /// A browser is not kept waiting in front of a blank page: after a second it gets one that asks again.
 async fn patiently<T>(
-    client: &Client,
+    gateway: &Gateway,
+    session: &SessionId,
     plan: Plan,
     waiting: impl Future<Output = Result<T, Refusal>>,
 ) -> Result<T, Refusal> {
     if !plan.navigation {
         return waiting.await;
     }
-    let waited = tokio::time::timeout(client.gateway.limits.page_after, waiting).await;
-    waited.unwrap_or(Err(Refusal::StillStarting { retry_after: START_PAGE_REFRESH }))
-}
-
-/// A connection to the session's backend: kept, if there is one that this request may use, else new.
-async fn connect(
-    client: &Client,
-    admitted: &mut Admitted,
-    plan: Plan,
-    may_reuse: bool,
-    repeatable: bool,
-) -> Result<Backend, Failure> {
-    loop {
-        if may_reuse && let Some(backend) = client.gateway.pool.take(&admitted.route, repeatable) {
-            return Ok(backend);
-        }
-        match upstream::connect(admitted.route.address, client.gateway.limits.connect_timeout).await {
-            Ok(backend) => return Ok(backend),
-            Err(ConnectError::Refused) => {
-                let rerouting = admitted.reroute(gone(client.outlet.socket()));
-                if !patiently(client, plan, rerouting).await? {
-                    return Err(Refusal::BackendUnreachable.into());
-                }
-            }
-            Err(ConnectError::Unreachable) => return Err(Refusal::SessionUnreachable.into()),
-            Err(ConnectError::Failed) => return Err(Refusal::BackendUnreachable.into()),
-        }
-    }
-}
-
-/// Answers in the session's stead. The connection goes on where the request was understood and is over.
-async fn refuse(client: &mut Client, mut request: HttpSession, trace: &Trace, refusal: &Refusal) -> Next {
-    let persistence =
-        if matches!(refusal, Refusal::BadRequest(_) | Refusal::Draining) || !request.is_body_done() {
-            Persistence::Close
-        } else {
-            persistence(client, &request)
-        };
-    let head = request.req_header();
-    let id = trace.request_id(&head.headers);
-    tracing::debug!(code = refusal.code(), request.id = %id, "A request was refused.");
-    client.gateway.admission.metrics().refused(refusal);
-    let audience = if head::accepts_html(&head.headers) { Audience::Person } else { Audience::Program };
-    let answer = page::render(refusal, &id, audience, &head.method, persistence);
-    client.outlet.discard();
-    client.outlet.buffer().extend_from_slice(&answer);
-    match client.outlet.flush().await {
-        Ok(()) => go_on(request, persistence).await,
-        Err(_) => Next::BreakOff,
-    }
-}
-
-/// What a client may expect of its connection once its request is over.
-fn persistence(client: &Client, request: &HttpSession) -> Persistence {
-    if !request.will_keepalive() || client.gateway.shutdown.is_cancelled() {
-        Persistence::Close
-    } else if request.req_header().version == Version::HTTP_10 {
-        Persistence::Announced
-    } else {
-        Persistence::Implied
-    }
-}
-
-async fn go_on(mut request: HttpSession, persistence: Persistence) -> Next {
-    if persistence == Persistence::Close {
-        let said_all = request.is_body_done() && request.get_header(header::UPGRADE).is_none();
-        return if said_all { Next::Close } else { Next::Linger };
-    }
-    match request.reuse().await {
-        Ok(Some(connection)) => Next::Again(connection),
-        Ok(None) | Err(_) => Next::Linger,
-    }
-}
-
-/// What the client has sent behind the head of its upgrade: the first bytes of the new protocol.
-async fn sent_early(mut request: HttpSession) -> BytesMut {
-    // Only a session that may be used again hands out what it has read ahead.
-    request.req_header_mut().remove_header(&header::CONNECTION);
-    request.set_server_keepalive(Some(0));
-    match request.reuse().await {
-        Ok(Some(connection)) => connection.into_parts().1.unwrap_or_default(),
-        Ok(None) | Err(_) => BytesMut::new(),
-    }
+    let waited = tokio::time::timeout(gateway.limits.page_after, waiting).await;
+    waited.unwrap_or_else(|_| Err(gateway.admission.starting(session)))
 }
 
 #[cfg(test)]

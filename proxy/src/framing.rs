@@ -17,6 +17,15 @@ pub(crate) enum Framing {
 const CHUNK_HEAD: usize = 18;
 
 impl Framing {
+    /// How many bytes there are, where that is told in advance.
+    pub(crate) fn length(self) -> Option<u64> {
+        match self {
+            Self::Empty => Some(0),
+            Self::Length(length) => Some(length),
+            Self::Chunked | Self::UntilClose => None,
+        }
+    }
+
     /// Appends what stands in front of `length` bytes of body.
     pub(crate) fn open(self, length: usize, buffer: &mut Vec<u8>) {
         if self == Self::Chunked {

@@ -81,6 +81,15 @@ pub(crate) fn origin_form(head: &RequestHeader) -> Result<&[u8], Refusal> {
     }
 }
 
+/// Whether the client wants the fields behind a body.
+pub(crate) fn takes_trailers(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::TE)
+        .iter()
+        .flat_map(|value| tokens(value.as_bytes()))
+        .any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
+}
+
 /// Whether the backend may be asked twice: the second time changes nothing.
 pub(crate) fn is_idempotent(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
@@ -121,7 +130,8 @@ fn body(head: &RequestHeader, raw: &[u8]) -> Result<Framing, Refusal> {
     }
 }
 
-fn decimal(text: &[u8]) -> Option<u64> {
+/// A number of digits alone.
+pub(crate) fn decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -152,7 +162,7 @@ pub(crate) fn has_line(raw: &[u8], name: &[u8]) -> bool {
 
 /// An upgrade needs both fields. `h2c` and `TLS` would open a way around everything that is checked here, on a
 /// connection that was admitted once; a server may ignore an upgrade, and so are they.
-fn asks_for_upgrade(head: &RequestHeader) -> bool {
+pub(crate) fn asks_for_upgrade(head: &RequestHeader) -> bool {
     head.version == Version::HTTP_11
         && head.headers.contains_key(header::UPGRADE)
         && nominations(&head.headers).any(|token| token.eq_ignore_ascii_case(b"upgrade"))
@@ -166,7 +176,8 @@ fn asks_for_upgrade(head: &RequestHeader) -> bool {
         )
 }
 
-fn is_navigation(head: &RequestHeader) -> bool {
+/// Whether a person's browser waits for a page.
+pub(crate) fn is_navigation(head: &RequestHeader) -> bool {
     let mode = head.headers.get("sec-fetch-mode");
     head.method == Method::GET
         && mode.is_none_or(|mode| mode.as_bytes() == b"navigate")

@@ -1,17 +1,24 @@
-//! What a proxy owes both sides in the fields of a message: pure, and written straight into the bytes that go out.
+//! What a proxy owes both sides in the fields of a message: pure, and written straight to where it goes out: the rules are
+//! in [`request`], [`response`] and [`trailers`], the two forms of a head in [`sink`].
 //!
 //! Nothing is edited in place: the parsed heads stay as they came, so that a request can be sent a second time.
 
 mod cookies;
 mod request;
 mod response;
+mod sink;
 mod trace;
+mod trailers;
 
 use http::{HeaderMap, HeaderName};
 
-pub(crate) use request::{Forwarded, write_request};
-pub(crate) use response::{Persistence, framing, write_interim, write_response, write_switch};
+use request::is_written_by_us;
+pub(crate) use request::{RequestFields, request_map, write_request};
+pub(crate) use response::{
+    Persistence, framing, response_map, switch_map, write_interim, write_response, write_switch,
+};
 pub(crate) use trace::Trace;
+pub(crate) use trailers::{trailers, write_trailers};
 
 use crate::head;
 
@@ -69,18 +76,18 @@ fn begins_as(name: &str, prefix: &str) -> bool {
             .all(|(a, b)| (if a == b'_' { b'-' } else { a.to_ascii_lowercase() }) == b)
 }
 
-fn field(buffer: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    buffer.extend_from_slice(name);
-    buffer.extend_from_slice(b": ");
-    buffer.extend_from_slice(value);
-    buffer.extend_from_slice(b"\r\n");
-}
-
-/// Appends a decimal number without a detour through a `String`.
-fn number(buffer: &mut Vec<u8>, value: u64) {
-    use std::io::Write;
-    // Writing to a Vec cannot fail.
-    let _ = write!(buffer, "{value}");
+/// A decimal number without a detour through a `String`.
+fn number(value: u64, digits: &mut [u8; 20]) -> &[u8] {
+    let mut start = digits.len();
+    let mut rest = value;
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            return &digits[start..];
+        }
+    }
 }
 
 #[cfg(test)]

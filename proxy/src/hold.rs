@@ -1,6 +1,8 @@
-//! Bounds on waiting: so many requests per session, so many in total.
+//! Bounds on waiting, so many requests per session and so many in total, and on what is served at once, where a session's
+//! template has one.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -19,6 +21,7 @@ pub(crate) struct Holds {
 pub(crate) struct Hold {
     entry: Arc<Entry>,
     metrics: Metrics,
+    since: Instant,
     _total: OwnedSemaphorePermit,
 }
 
@@ -37,7 +40,7 @@ impl Holds {
         state.holding += 1;
         drop(state);
         self.metrics.held();
-        Ok(Hold { entry: entry.clone(), metrics: self.metrics.clone(), _total: total })
+        Ok(Hold { entry: entry.clone(), metrics: self.metrics.clone(), since: Instant::now(), _total: total })
     }
 
     fn refuse(&self, bound: Bound) -> Refusal {
@@ -49,7 +52,32 @@ impl Holds {
 impl Drop for Hold {
     fn drop(&mut self) {
         self.entry.lock().holding -= 1;
-        self.metrics.released();
+        self.metrics.released(self.since.elapsed());
+    }
+}
+
+/// The right to use a session whose template bounds how many may at once; dropping it makes room for another. Where there
+/// is no bound it is nothing.
+pub(crate) struct Seat(Option<Arc<Entry>>);
+
+impl Seat {
+    /// Takes one of so many seats on this proxy, if one is free.
+    pub(crate) fn take(entry: &Arc<Entry>, at_most: Option<u32>) -> Result<Self, Refusal> {
+        let Some(at_most) = at_most else { return Ok(Self(None)) };
+        let mut state = entry.lock();
+        if state.seats >= at_most {
+            return Err(Refusal::TooManyConnections);
+        }
+        state.seats += 1;
+        Ok(Self(Some(entry.clone())))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(entry) = &self.0 {
+            entry.lock().seats -= 1;
+        }
     }
 }
 
@@ -58,6 +86,19 @@ mod tests {
     use super::*;
     use crate::activity::clock::Clock;
     use crate::activity::table::{Entered, Table};
+
+    #[test]
+    fn so_many_uses_as_there_are_seats() {
+        let table = Table::new(Clock::Boot, Arc::default(), Metrics::new());
+        let Entered::Open(open) = table.enter(&bivouac_protocol::SessionId::random()) else { unreachable!() };
+        let take = |at_most| Seat::take(open.entry(), at_most);
+        let first = take(Some(2)).ok();
+        let _second = take(Some(2)).ok().unwrap();
+        assert_eq!(take(Some(2)).err(), Some(Refusal::TooManyConnections));
+        assert!(take(None).is_ok(), "where nothing is bounded nothing is counted");
+        drop(first);
+        assert!(take(Some(2)).is_ok());
+    }
 
     #[test]
     fn waiting_is_bounded_per_session_and_in_total() {

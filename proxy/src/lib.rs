@@ -14,6 +14,8 @@ mod app;
 mod connection;
 mod exchange;
 mod framing;
+mod h2;
+mod handover;
 mod head;
 mod headers;
 mod hold;
@@ -21,17 +23,24 @@ mod host;
 mod lift;
 mod link;
 mod listener;
+mod log;
 mod membership;
 mod metrics;
+mod options;
 mod page;
 mod refusal;
 mod routes;
 mod stream;
 mod tunnel;
 mod upstream;
+mod visitor;
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod testing;
 
 pub use app::{BindError, Config, Proxy};
+pub use listener::CertificateError;
+pub use options::{Edge, Limits, TlsFiles};
 pub use routes::backends::Backends;

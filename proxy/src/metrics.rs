@@ -1,7 +1,10 @@
 //! What the proxy counts. The registry is a value, so that tests and two proxies in one process keep apart. Labels are
 //! closed enumerations; `docs/metrics.md` is the reference, and a test compares the two.
 
+mod edge;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use bivouac_ledger::Ledger;
 use bivouac_ledger::measured::Measured;
@@ -10,11 +13,14 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::activity::gate::FenceAnswer;
 use crate::refusal::Refusal;
+use edge::Edge;
+pub(crate) use edge::{CountedConnection, TurnedAway};
 
 /// Begins every name.
 const PREFIX: &str = "bivouac_proxy";
@@ -31,6 +37,7 @@ struct Inner {
     tunnels: Gauge,
     holds: Gauge,
     holds_refused: Family<Bounded, Counter>,
+    hold_duration: Histogram,
     requests: Family<Answer, Counter>,
     /// Those of backends, by the first digit of their status: looked up once, counted with each request.
     answers: [Counter; 5],
@@ -42,6 +49,7 @@ struct Inner {
     resolutions: Family<Resolutions, Counter>,
     /// Counted with each request, like the answers.
     hits: Counter,
+    edge: Edge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -69,6 +77,9 @@ struct Fences {
 struct Resolutions {
     result: &'static str,
 }
+
+/// Seconds that a request waits: a start takes a fraction of one, a queue for resources minutes.
+const HOLDS: [f64; 8] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -110,6 +121,7 @@ impl Metrics {
             tunnels: Gauge::default(),
             holds: Gauge::default(),
             holds_refused: Family::default(),
+            hold_duration: Histogram::new(HOLDS),
             requests,
             answers,
             to_backend: carried("to_backend"),
@@ -119,6 +131,7 @@ impl Metrics {
             knocks: Counter::default(),
             resolutions,
             hits,
+            edge: Edge::register(&mut registry),
             registry: Registry::default(),
         };
         for code in Refusal::CODES {
@@ -155,8 +168,10 @@ impl Metrics {
         self.0.holds.inc();
     }
 
-    pub(crate) fn released(&self) {
+    /// It waits no longer, however that ended.
+    pub(crate) fn released(&self, waited: Duration) {
         self.0.holds.dec();
+        self.0.hold_duration.observe(waited.as_secs_f64());
     }
 
     /// A request that would have to wait met a bound.
@@ -237,6 +252,8 @@ impl Inner {
         registry.register("holds", "Requests that wait for a session", self.holds.clone());
         let help = "Requests that were refused because too many wait, by the bound they met";
         registry.register("holds_refused", help, self.holds_refused.clone());
+        let help = "Time that requests waited for a session, however that ended";
+        registry.register_with_unit("hold_duration", help, Unit::Seconds, self.hold_duration.clone());
         let help = "Bytes of bodies and tunnels that were carried";
         registry.register_with_unit("carried", help, Unit::Bytes, bytes);
     }

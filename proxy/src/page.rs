@@ -1,6 +1,8 @@
 //! A refusal as a message: problem+json for programs, a page for people. Pure.
 
-use http::Method;
+pub(crate) mod timeline;
+
+use http::{Method, StatusCode};
 use serde_json::json;
 
 use crate::headers::Persistence;
@@ -18,41 +20,67 @@ pub(crate) enum Audience {
     Person,
 }
 
-/// The whole response as bytes.
-pub(crate) fn render(
-    refusal: &Refusal,
-    request_id: &str,
-    audience: Audience,
-    method: &Method,
-    persistence: Persistence,
-) -> Vec<u8> {
-    let (kind, body) = match audience {
-        Audience::Program => ("application/problem+json", problem(refusal, request_id)),
-        Audience::Person => ("text/html; charset=utf-8", page(refusal, request_id)),
-    };
-    let status = refusal.status();
-    let mut head = format!(
-        "HTTP/1.1 {} {}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nCache-Control: no-store\r\nX-Request-Id: {request_id}\r\n",
-        status.as_str(),
-        status.canonical_reason().unwrap_or_default(),
-        body.len(),
-    );
-    if let Some(seconds) = refusal.retry_after() {
-        head += &format!("Retry-After: {seconds}\r\n");
+/// An answer of the proxy's own, whatever it is sent over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    /// All fields but `Content-Length` and those of the connection.
+    pub(crate) fields: Vec<(&'static str, String)>,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// The refusal as a message.
+    pub(crate) fn of(refusal: &Refusal, request_id: &str, audience: Audience) -> Self {
+        let (kind, body) = match audience {
+            Audience::Program => ("application/problem+json", problem(refusal, request_id)),
+            Audience::Person => ("text/html; charset=utf-8", page(refusal, request_id)),
+        };
+        let mut fields = vec![
+            ("Content-Type", kind.to_owned()),
+            ("Cache-Control", "no-store".to_owned()),
+            ("X-Request-Id", request_id.to_owned()),
+        ];
+        if let Some(seconds) = refusal.retry_after() {
+            fields.push(("Retry-After", seconds.to_string()));
+        }
+        if refusal.asks_for_a_ticket() {
+            fields.push(("WWW-Authenticate", challenge(refusal).to_owned()));
+        }
+        if *refusal == Refusal::MethodNotAllowed {
+            fields.push(("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned()));
+        }
+        Self { status: refusal.status(), fields, body }
     }
-    if *refusal == Refusal::MethodNotAllowed {
-        head += "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n";
+
+    /// The whole message, as it goes over an HTTP/1 connection.
+    pub(crate) fn to_http1(&self, method: &Method, persistence: Persistence) -> Vec<u8> {
+        let status = self.status;
+        let reason = status.canonical_reason().unwrap_or_default();
+        let mut head =
+            format!("HTTP/1.1 {} {reason}\r\nContent-Length: {}\r\n", status.as_str(), self.body.len());
+        for (name, value) in &self.fields {
+            head += &format!("{name}: {value}\r\n");
+        }
+        head += match persistence {
+            Persistence::Implied => "",
+            Persistence::Announced => "Connection: keep-alive\r\n",
+            Persistence::Close => "Connection: close\r\n",
+        };
+        head += "\r\n";
+        if *method != Method::HEAD {
+            head += &self.body;
+        }
+        head.into_bytes()
     }
-    head += match persistence {
-        Persistence::Implied => "",
-        Persistence::Announced => "Connection: keep-alive\r\n",
-        Persistence::Close => "Connection: close\r\n",
-    };
-    head += "\r\n";
-    if *method != Method::HEAD {
-        head += &body;
+}
+
+/// What a client is asked for (RFC 6750: an error is only named where something was shown).
+fn challenge(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::TicketMissing => "Bearer realm=\"bivouac\"",
+        _ => "Bearer realm=\"bivouac\", error=\"invalid_token\"",
     }
-    head.into_bytes()
 }
 
 fn problem(refusal: &Refusal, request_id: &str) -> String {
@@ -71,7 +99,10 @@ fn problem(refusal: &Refusal, request_id: &str) -> String {
 }
 
 fn page(refusal: &Refusal, request_id: &str) -> String {
-    let starting = matches!(refusal, Refusal::StillStarting { .. });
+    let progress = match refusal {
+        Refusal::StillStarting { progress, .. } => Some(progress),
+        _ => None,
+    };
     let reason = refusal.reason().map(|reason| match &reason.detail {
         Some(detail) => format!("<p>Reason: {} ({})</p>", reason.code.as_str(), escape(detail)),
         None => format!("<p>Reason: {}</p>", reason.code.as_str()),
@@ -82,10 +113,11 @@ fn page(refusal: &Refusal, request_id: &str) -> String {
         "code" => refusal.code().to_owned(),
         "request" => escape(request_id),
         "refresh" => START_PAGE_REFRESH.as_secs().to_string(),
+        "timeline" => progress.map(timeline::shown).unwrap_or_default(),
         "reason" => reason.clone().unwrap_or_default(),
         _ => String::new(),
     };
-    filled(if starting { START_PAGE } else { ERROR_PAGE }, fill)
+    filled(if progress.is_some() { START_PAGE } else { ERROR_PAGE }, fill)
 }
 
 /// Replaces each `{{name}}` once; what is filled in is never searched for further names.
@@ -117,24 +149,30 @@ fn escape(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeSet;
     use std::time::Duration;
 
     use bivouac_protocol::{Reason, ReasonCode};
 
+    use super::timeline::Progress;
     use super::*;
 
     fn text(refusal: &Refusal, audience: Audience) -> (String, String) {
-        let bytes = render(refusal, "req-1", audience, &Method::GET, Persistence::Implied);
-        let text = String::from_utf8(bytes).unwrap();
+        let answer = Answer::of(refusal, "req-1", audience);
+        let text = String::from_utf8(answer.to_http1(&Method::GET, Persistence::Implied)).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(&format!("Content-Length: {}", body.len())));
         assert!(head.contains("Cache-Control: no-store"));
         (head.to_owned(), body.to_owned())
     }
 
-    fn every() -> Vec<Refusal> {
+    fn starting(retry_after: Duration) -> Refusal {
+        Refusal::StillStarting { retry_after, progress: Progress::default() }
+    }
+
+    /// One of each.
+    pub(crate) fn every() -> Vec<Refusal> {
         let reason = Some(Reason::new(ReasonCode::Exited, "<script>alert(1)</script> {{code}}"));
         vec![
             Refusal::BadRequest("no Host"),
@@ -146,13 +184,27 @@ mod tests {
             Refusal::Ended(reason.clone()),
             Refusal::Ended(None),
             Refusal::StartFailed(reason),
-            Refusal::StillStarting { retry_after: Duration::from_millis(1500) },
+            starting(Duration::from_millis(1500)),
             Refusal::TooManyWaiting,
+            Refusal::TooManyConnections,
             Refusal::Unresolvable,
             Refusal::BackendUnreachable,
             Refusal::BackendFailed,
             Refusal::SessionUnreachable,
             Refusal::Draining,
+            Refusal::BodyTooLarge,
+            Refusal::BodyTimeout,
+            Refusal::UnknownPort,
+            Refusal::TicketMissing,
+            Refusal::TicketInvalid,
+            Refusal::TicketExpired,
+            Refusal::TicketWrongSession,
+            Refusal::TicketRevoked,
+            Refusal::TicketUsed,
+            Refusal::TicketMisplaced,
+            Refusal::OriginRefused,
+            Refusal::TicketsUnavailable,
+            Refusal::UpgradeUnsupported,
         ]
     }
 
@@ -188,14 +240,24 @@ mod tests {
 
     #[test]
     fn a_start_says_when_to_come_back() {
-        let (head, _) =
-            text(&Refusal::StillStarting { retry_after: Duration::from_millis(200) }, Audience::Program);
+        let (head, _) = text(&starting(Duration::from_millis(200)), Audience::Program);
         assert!(head.starts_with("HTTP/1.1 503 ") && head.ends_with("\r\nRetry-After: 1"), "{head}");
     }
 
     #[test]
+    fn whoever_needs_a_ticket_is_told_how_it_is_shown() {
+        for refusal in every() {
+            let (head, _) = text(&refusal, Audience::Program);
+            let asks = head.contains("WWW-Authenticate: Bearer realm=\"bivouac\"");
+            assert_eq!(asks, refusal.status() == StatusCode::UNAUTHORIZED, "{head}");
+            let wrong = asks && refusal != Refusal::TicketMissing;
+            assert_eq!(head.contains("error=\"invalid_token\""), wrong, "{head}");
+        }
+    }
+
+    #[test]
     fn head_gets_no_body() {
-        let bytes = render(&Refusal::UnknownHost, "r", Audience::Program, &Method::HEAD, Persistence::Close);
-        assert!(bytes.ends_with(b"Connection: close\r\n\r\n"));
+        let answer = Answer::of(&Refusal::UnknownHost, "r", Audience::Program);
+        assert!(answer.to_http1(&Method::HEAD, Persistence::Close).ends_with(b"Connection: close\r\n\r\n"));
     }
 }

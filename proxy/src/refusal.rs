@@ -1,9 +1,18 @@
 //! Every way in which the proxy says no: one stable code each, in JSON, in HTML and as a WebSocket close code alike.
+//! [`words`] has what people are told of each, [`close`] what a WebSocket is closed with. The whole table, for operators,
+//! is `docs/failures.md`.
+
+pub(crate) mod close;
+mod words;
 
 use std::time::Duration;
 
 use bivouac_protocol::Reason;
 use http::StatusCode;
+
+use crate::page::timeline::Progress;
+
+pub(crate) use close::{BACKEND_FAILED, close_code, flushes};
 
 /// Why a request is not served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,10 +25,34 @@ pub(crate) enum Refusal {
     HeadTimeout,
     /// CONNECT or TRACE.
     MethodNotAllowed,
+    /// Its body has more bytes than the session's template permits.
+    BodyTooLarge,
+    /// Its body came more slowly than we wait.
+    BodyTimeout,
     /// No session hostname under our domain.
     UnknownHost,
     /// The hostname has the form of a session's, but there is no such session.
     UnknownSession,
+    /// The session has no port with the label that the hostname begins with.
+    UnknownPort,
+    /// The session wants a ticket, and none was shown.
+    TicketMissing,
+    /// What was shown is no ticket of this installation.
+    TicketInvalid,
+    /// It was good for a while that is over.
+    TicketExpired,
+    /// It is good for another session.
+    TicketWrongSession,
+    /// It was withdrawn.
+    TicketRevoked,
+    /// It is good for one use, and that was made.
+    TicketUsed,
+    /// It is not good where it was shown.
+    TicketMisplaced,
+    /// The page that makes the request may not use the session.
+    OriginRefused,
+    /// No key is known by which tickets could be checked.
+    TicketsUnavailable,
     /// The session is over.
     Ended(Option<Reason>),
     /// It could not be started.
@@ -28,9 +61,13 @@ pub(crate) enum Refusal {
     StillStarting {
         /// When to try again.
         retry_after: Duration,
+        /// How far the start is known to have come.
+        progress: Progress,
     },
     /// Too many requests wait for it, or in total.
     TooManyWaiting,
+    /// As many requests and connections of it are open as its template permits.
+    TooManyConnections,
     /// Nothing is known of it and whoever knows cannot be asked.
     Unresolvable,
     /// The host that it runs on cannot be reached.
@@ -39,6 +76,8 @@ pub(crate) enum Refusal {
     BackendUnreachable,
     /// Its backend broke the connection, or the protocol.
     BackendFailed,
+    /// The port speaks HTTP/2 only, and the connection was to become something else.
+    UpgradeUnsupported,
     /// The proxy is stopping.
     Draining,
 }
@@ -48,21 +87,35 @@ pub(crate) const START_PAGE_REFRESH: Duration = Duration::from_secs(1);
 
 impl Refusal {
     /// All stable codes: whatever is counted by them is there from the start.
-    pub(crate) const CODES: [&str; 15] = [
+    pub(crate) const CODES: [&str; 29] = [
         "bad_request",
         "head_too_large",
         "head_timeout",
         "method_not_allowed",
+        "body_too_large",
+        "body_timeout",
         "host_unknown",
         "session_unknown",
+        "port_unknown",
+        "ticket_missing",
+        "ticket_invalid",
+        "ticket_expired",
+        "ticket_wrong_session",
+        "ticket_revoked",
+        "ticket_used",
+        "ticket_misplaced",
+        "origin_refused",
+        "tickets_unavailable",
         "session_ended",
         "start_failed",
         "session_starting",
         "too_many_waiting",
+        "too_many_connections",
         "session_unresolvable",
+        "session_unreachable",
         "backend_unreachable",
         "backend_failed",
-        "session_unreachable",
+        "upgrade_unsupported",
         "draining",
     ];
 
@@ -73,16 +126,30 @@ impl Refusal {
             Self::HeadTooLarge => "head_too_large",
             Self::HeadTimeout => "head_timeout",
             Self::MethodNotAllowed => "method_not_allowed",
+            Self::BodyTooLarge => "body_too_large",
+            Self::BodyTimeout => "body_timeout",
             Self::UnknownHost => "host_unknown",
             Self::UnknownSession => "session_unknown",
+            Self::UnknownPort => "port_unknown",
+            Self::TicketMissing => "ticket_missing",
+            Self::TicketInvalid => "ticket_invalid",
+            Self::TicketExpired => "ticket_expired",
+            Self::TicketWrongSession => "ticket_wrong_session",
+            Self::TicketRevoked => "ticket_revoked",
+            Self::TicketUsed => "ticket_used",
+            Self::TicketMisplaced => "ticket_misplaced",
+            Self::OriginRefused => "origin_refused",
+            Self::TicketsUnavailable => "tickets_unavailable",
             Self::Ended(_) => "session_ended",
             Self::StartFailed(_) => "start_failed",
             Self::StillStarting { .. } => "session_starting",
             Self::TooManyWaiting => "too_many_waiting",
+            Self::TooManyConnections => "too_many_connections",
             Self::Unresolvable => "session_unresolvable",
             Self::SessionUnreachable => "session_unreachable",
             Self::BackendUnreachable => "backend_unreachable",
             Self::BackendFailed => "backend_failed",
+            Self::UpgradeUnsupported => "upgrade_unsupported",
             Self::Draining => "draining",
         }
     }
@@ -92,67 +159,26 @@ impl Refusal {
         match self {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::HeadTimeout | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::UnknownHost | Self::UnknownSession => StatusCode::NOT_FOUND,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnknownHost | Self::UnknownSession | Self::UnknownPort => StatusCode::NOT_FOUND,
+            Self::TicketMissing | Self::TicketInvalid | Self::TicketExpired => StatusCode::UNAUTHORIZED,
+            Self::TicketWrongSession
+            | Self::TicketRevoked
+            | Self::TicketUsed
+            | Self::TicketMisplaced
+            | Self::OriginRefused => StatusCode::FORBIDDEN,
             Self::Ended(_) => StatusCode::GONE,
             Self::StartFailed(_) | Self::BackendUnreachable | Self::BackendFailed => StatusCode::BAD_GATEWAY,
-            Self::StillStarting { .. }
+            Self::UpgradeUnsupported => StatusCode::NOT_IMPLEMENTED,
+            Self::TicketsUnavailable
+            | Self::StillStarting { .. }
             | Self::TooManyWaiting
+            | Self::TooManyConnections
             | Self::Unresolvable
             | Self::SessionUnreachable
             | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
-        }
-    }
-
-    /// What happened, in a few words.
-    pub(crate) fn title(&self) -> &'static str {
-        match self {
-            Self::BadRequest(_) => "This request cannot be read",
-            Self::HeadTooLarge => "This request's head is too large",
-            Self::HeadTimeout => "This request did not arrive in time",
-            Self::MethodNotAllowed => "This method is not served",
-            Self::UnknownHost => "No session lives at this address",
-            Self::UnknownSession => "There is no such session",
-            Self::Ended(_) => "This session has ended",
-            Self::StartFailed(_) => "This session could not be started",
-            Self::StillStarting { .. } => "This session is starting",
-            Self::TooManyWaiting => "Too many requests wait for this session",
-            Self::Unresolvable => "This session cannot be found right now",
-            Self::SessionUnreachable => "This session is out of reach",
-            Self::BackendUnreachable => "This session does not answer",
-            Self::BackendFailed => "This session broke off its answer",
-            Self::Draining => "This server is restarting",
-        }
-    }
-
-    /// What to do about it.
-    pub(crate) fn advice(&self) -> &'static str {
-        match self {
-            Self::BadRequest(why) => why,
-            Self::HeadTooLarge => "Send fewer or shorter header fields.",
-            Self::HeadTimeout => "Send the request again, all at once.",
-            Self::MethodNotAllowed => "CONNECT and TRACE are never forwarded to a session.",
-            Self::UnknownHost => {
-                "Check the address: a session's hostname begins with its id of 20 characters."
-            }
-            Self::UnknownSession => "Open it again from the application it belongs to.",
-            Self::Ended(_) => "Open it again from the application it belongs to.",
-            Self::StartFailed(_) => {
-                "Open it again from the application; if it keeps failing, tell its operator the code."
-            }
-            Self::StillStarting { .. } => "It will answer as soon as it is ready. Try again in a moment.",
-            Self::TooManyWaiting => "Try again in a moment.",
-            Self::Unresolvable => {
-                "Nothing is known of it yet, and nobody who knows can be asked. Try again in a moment."
-            }
-            Self::SessionUnreachable => {
-                "The host that it runs on cannot be reached; it goes on when the host is back, or is started elsewhere \
-                 when it is given up. Try again in a while."
-            }
-            Self::BackendUnreachable => "Its process may have ended just now. Try again in a moment.",
-            Self::BackendFailed => "Its process may have ended just now. Try again in a moment.",
-            Self::Draining => "Send the request again: another server will take it.",
         }
     }
 
@@ -167,25 +193,19 @@ impl Refusal {
     /// When to try again, where trying again helps; whole seconds, at least one.
     pub(crate) fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::StillStarting { retry_after } => Some(retry_after.as_secs().max(1)),
-            Self::SessionUnreachable => Some(5),
-            Self::TooManyWaiting | Self::Unresolvable | Self::BackendUnreachable | Self::Draining => Some(1),
+            Self::StillStarting { retry_after, .. } => Some(retry_after.as_secs().max(1)),
+            Self::SessionUnreachable | Self::TicketsUnavailable => Some(5),
+            Self::TooManyWaiting
+            | Self::TooManyConnections
+            | Self::Unresolvable
+            | Self::BackendUnreachable
+            | Self::Draining => Some(1),
             _ => None,
         }
     }
-}
 
-/// How a WebSocket is closed whose backend ended without a word: close code and reason text.
-pub(crate) const BACKEND_FAILED: (u16, &str) = (4502, "backend_failed");
-
-/// How a WebSocket is closed under which the session was stopped: close code and reason text. `None`: the proxy itself
-/// has to end.
-pub(crate) fn close_code(reason: Option<&Reason>) -> (u16, &'static str) {
-    const GOING_AWAY: u16 = 1001;
-    const ENDED: u16 = 4410;
-    match reason.map(|reason| reason.code) {
-        None => (GOING_AWAY, "draining"),
-        Some(code) if code.is_on_purpose() => (GOING_AWAY, code.as_str()),
-        Some(code) => (ENDED, code.as_str()),
+    /// Whether a valid ticket would be let in where this was said.
+    pub(crate) fn asks_for_a_ticket(&self) -> bool {
+        matches!(self, Self::TicketMissing | Self::TicketInvalid | Self::TicketExpired)
     }
 }

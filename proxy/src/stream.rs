@@ -1,4 +1,4 @@
-//! One TCP connection as the exchange uses it: an [`Inlet`] from which a Pingora session reads and parses, and an
+//! One connection as the exchange uses it: an [`Inlet`] from which a Pingora session reads and parses, and an
 //! [`Outlet`] into which we write.
 //!
 //! Both borrow the socket at the same time, so that a response can go out while the request still comes in: something
@@ -6,6 +6,8 @@
 
 mod line;
 mod outlet;
+mod socket;
+mod tls;
 
 use std::io;
 use std::pin::Pin;
@@ -14,21 +16,17 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
-use bytes::BufMut;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
     TimingDigest, UniqueID, UniqueIDType,
 };
-use rustix::net::{RecvFlags, recv};
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use line::RequestLine;
 pub(crate) use outlet::Outlet;
-
-/// A connection, shared by whoever reads it, writes it, or watches for its end.
-pub(crate) type Socket = Arc<TcpStream>;
+pub(crate) use socket::Socket;
+pub(crate) use tls::{Shared, Tls};
 
 /// A connection with its two ends, between two requests.
 pub(crate) struct Wire {
@@ -42,8 +40,7 @@ pub(crate) struct Wire {
 
 impl Wire {
     /// Takes a connection over.
-    pub(crate) fn new(stream: TcpStream) -> Self {
-        let socket = Arc::new(stream);
+    pub(crate) fn new(socket: Socket) -> Self {
         let meter = Arc::new(Meter::default());
         let inlet = Box::new(Inlet { socket: socket.clone(), meter: meter.clone() });
         Self { inlet, outlet: Outlet::new(socket), meter }
@@ -78,7 +75,7 @@ impl Meter {
 
     /// The head that begins is a request's, and so much of it was read before.
     pub(crate) fn expect_request(&self, limit: usize, ahead: &[u8]) {
-        self.expect_head(limit);
+        self.expect_head(limit.saturating_sub(ahead.len()));
         self.line.store(RequestLine::Before.advance(ahead).to_bits(), Ordering::Relaxed);
     }
 
@@ -113,53 +110,6 @@ impl Meter {
     }
 }
 
-/// Reads what is there, if anything. Zero is the end.
-///
-/// A read that does not fill the buffer has emptied the socket. Saying so to the reactor spares the next reader a
-/// system call that would only find it empty.
-pub(crate) fn try_recv<B: BufMut>(socket: &TcpStream, buffer: &mut B) -> io::Result<usize> {
-    let room = buffer.remaining_mut();
-    let mut read = 0;
-    let emptied = socket.try_io(Interest::READABLE, || {
-        read = socket.try_read_buf(buffer)?;
-        if 0 < read && read < room { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-    });
-    match emptied {
-        Err(error) if read == 0 => Err(error),
-        _ => Ok(read),
-    }
-}
-
-/// Whether nothing waits to be read, not even the end: the state a connection must be in to be used again.
-pub(crate) fn is_quiet(socket: &TcpStream) -> bool {
-    matches!(peek(socket), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-}
-
-fn peek(socket: &TcpStream) -> io::Result<usize> {
-    socket.try_io(Interest::READABLE, || {
-        let mut byte = [0; 1];
-        let (read, _) = recv(socket, &mut byte, RecvFlags::PEEK)?;
-        Ok(read)
-    })
-}
-
-/// Resolves when the other end has closed, or broken, the connection; takes nothing out of it.
-pub(crate) async fn gone(socket: &TcpStream) {
-    /// How often to look past bytes that nobody reads for now.
-    const RECHECK: std::time::Duration = std::time::Duration::from_millis(200);
-    loop {
-        let Ok(readiness) = socket.ready(Interest::READABLE).await else { return };
-        match peek(socket) {
-            Ok(0) => return,
-            Ok(_) if readiness.is_read_closed() => return,
-            // A body, or the next request: the end cannot be waited for behind it.
-            Ok(_) => tokio::time::sleep(RECHECK).await,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return,
-        }
-    }
-}
-
 /// The reading end, as a Pingora session wants it. What a session writes of itself goes nowhere: see [`Outlet`].
 #[derive(Debug)]
 struct Inlet {
@@ -176,20 +126,12 @@ impl AsyncRead for Inlet {
         if self.meter.is_exhausted() {
             return Poll::Ready(Err(io::Error::other("the head is larger than allowed")));
         }
-        loop {
-            ready!(self.socket.poll_read_ready(cx))?;
-            match try_recv(&self.socket, buffer) {
-                Ok(read) => {
-                    if read > 0 {
-                        let filled = buffer.filled();
-                        self.meter.count(&filled[filled.len() - read..]);
-                    }
-                    return Poll::Ready(Ok(()));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
+        let read = ready!(self.socket.poll_recv(cx, buffer))?;
+        if read > 0 {
+            let filled = buffer.filled();
+            self.meter.count(&filled[filled.len() - read..]);
         }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -215,7 +157,7 @@ impl Shutdown for Inlet {
 impl UniqueID for Inlet {
     fn id(&self) -> UniqueIDType {
         use std::os::fd::AsRawFd;
-        self.socket.as_raw_fd()
+        self.socket.tcp().map_or(-1, AsRawFd::as_raw_fd)
     }
 }
 

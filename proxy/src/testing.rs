@@ -12,16 +12,19 @@ use bivouac_ledger::records::{self, Claim, Records, Transition};
 use bivouac_ledger::{Entry, Error, Index, Ledger, LockSession, Op, Transaction};
 use bivouac_protocol::link::{Fence, FromProxy};
 use bivouac_protocol::{
-    Endpoint, FenceMode, FenceTag, Generation, Nonce, Policy, Protocol, Reason, Record, Route, RoutePhase,
-    SessionId, Span, StoredRequest, Term, Timeline,
+    Endpoint, FenceMode, FenceTag, Generation, Nonce, Policy, PortPolicy, Protocol, Reason, Record, Route,
+    RoutePhase, Rules, SessionId, Span, StoredRequest, Term, Timeline,
 };
 use jiff::Timestamp;
+use secrecy::SecretString;
 use tokio::sync::watch;
 
+use crate::access::{self, Access, Grant};
 use crate::activity::clock::Clock;
 use crate::activity::table::Table;
 use crate::admission::{Admission, Admitted, Parts};
 use crate::hold::Holds;
+use crate::host::Target;
 use crate::lift::Lifter;
 use crate::link::outbox::{Outbox, Queue};
 use crate::membership::Membership;
@@ -33,6 +36,10 @@ use crate::routes::merge::Over;
 use crate::routes::resolve::Resolver;
 
 pub(crate) const HOLD_TIMEOUT: Duration = Duration::from_secs(20);
+/// The further port of a camp's session.
+pub(crate) const ADMIN: &str = "admin";
+/// How many may use it at once, as its record says.
+pub(crate) const SEATS: u32 = 200;
 
 /// The ledger in memory, behind a wire that can be cut.
 #[derive(Default)]
@@ -110,13 +117,22 @@ impl Camp {
         let table = Table::new(Clock::paused(), Arc::new(Outbox::default()), Metrics::new());
         let routes = Arc::new(Routes::new(table.clone(), Backends::default()));
         let membership = watch::Sender::new(Membership::Joining);
+        let resolver = Arc::new(Resolver::new(table.clone(), ledger.clone(), directory.clone()));
+        let access = Arc::new(Access::new(access::Parts {
+            table: table.clone(),
+            resolver: resolver.clone(),
+            ledger: ledger.clone(),
+            secrets: SecretString::from("the secret").into(),
+            allowed_origins: Vec::new(),
+        }));
         let admission = Admission::new(Parts {
             lifter: Arc::new(Lifter::new(table.clone(), routes.clone(), ledger.clone())),
             table: table.clone(),
             routes: routes.clone(),
-            resolver: Arc::new(Resolver::new(table.clone(), ledger.clone(), directory.clone())),
+            resolver,
             holds: Holds::new(100, 50, table.metrics.clone()),
             membership: membership.subscribe(),
+            access,
             hold_timeout: HOLD_TIMEOUT,
         });
         let records = Records::new(ledger);
@@ -160,6 +176,9 @@ impl Camp {
                 startup_timeout: Span::seconds(30),
                 stop_grace: Span::seconds(1),
                 wake,
+                further: [(ADMIN.parse().unwrap(), PortPolicy { protocol: Protocol::H2c, ready_path: None })]
+                    .into(),
+                rules: Rules { max_connections: Some(SEATS), ..Rules::default() },
                 ..Policy::plain("http".parse().unwrap())
             },
             nonce: Nonce::random(),
@@ -220,6 +239,15 @@ impl Camp {
         )
     }
 
+    /// The same, with the further port.
+    pub(crate) fn route_with(&self, generation: u64, phase: RoutePhase, admin: RoutePhase) -> Route {
+        let mut route = self.route(generation, phase);
+        let address = (route.address.ip(), route.address.port() + 1000).into();
+        let endpoint = Endpoint { address, protocol: Protocol::H2c, phase: admin };
+        route.further.insert(ADMIN.parse().unwrap(), endpoint);
+        route
+    }
+
     pub(crate) fn push(&self, generation: u64, phase: RoutePhase) {
         assert!(self.routes.push(self.route(generation, phase)));
     }
@@ -242,15 +270,34 @@ impl Camp {
 
     /// A request whose client stays.
     pub(crate) async fn admit(&self) -> Result<Admitted, Refusal> {
-        Ok(self.admission.admit(&self.id, pending()).await?.expect("the client is still there"))
+        self.admit_to(None).await
+    }
+
+    /// The same, for a port.
+    pub(crate) async fn admit_to(&self, port: Option<&str>) -> Result<Admitted, Refusal> {
+        let target = self.target(port);
+        let admitted = self.admission.admit(&target, Grant::default(), pending()).await?;
+        Ok(admitted.expect("the client is still there"))
+    }
+
+    pub(crate) fn target(&self, port: Option<&str>) -> Target {
+        Target { session: self.id.clone(), port: port.map(|port| port.parse().unwrap()) }
     }
 
     /// A request that goes on by itself.
     pub(crate) fn admitting(&self) -> tokio::task::JoinHandle<Result<Generation, Refusal>> {
-        let (admission, id) = (self.admission.clone(), self.id.clone());
+        self.admitting_to(None)
+    }
+
+    /// The same, for a port.
+    pub(crate) fn admitting_to(
+        &self,
+        port: Option<&str>,
+    ) -> tokio::task::JoinHandle<Result<Generation, Refusal>> {
+        let (admission, target) = (self.admission.clone(), self.target(port));
         tokio::spawn(async move {
-            let admitted = admission.admit(&id, pending()).await?.expect("the client is still there");
-            Ok(admitted.route.generation)
+            let admitted = admission.admit(&target, Grant::default(), pending()).await?;
+            Ok(admitted.expect("the client is still there").route().generation)
         })
     }
 

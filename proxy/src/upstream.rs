@@ -7,12 +7,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bivouac_protocol::{AllocationId, Generation, Route};
+use bivouac_protocol::{AllocationId, Endpoint, Generation, Route};
 use parking_lot::Mutex;
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-use crate::stream::{Wire, is_quiet};
+use crate::stream::{Socket, Wire};
 
 /// A connection is kept so long without use. Short, because backends give up idle connections too, and the shorter the
 /// idling the rarer a request meets one that was just given up.
@@ -22,13 +22,31 @@ const KEPT_EACH: usize = 256;
 /// A request that must not be sent twice only takes a connection that was in use this recently.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// A host that vanished is noticed after this long a silence towards what was sent, instead of after a quarter of an
+/// hour. The same goes for a backend that reads nothing of a body: it may be busy, but not for ever.
+const UNHEARD: Duration = Duration::from_secs(30);
+/// While a response is waited for and nothing is sent, the host is asked whether it is still there: several times within
+/// [`UNHEARD`], so that one lost packet is no death.
+const ASKED: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(10))
+    .with_interval(Duration::from_secs(5))
+    .with_retries(4);
+
 /// What a kept connection may be used for. The allocation is part of it: another one may listen at the same address a
 /// moment later.
-struct Owner(Arc<Route>);
+struct Owner {
+    route: Arc<Route>,
+    /// Two ports of one allocation are two things.
+    address: SocketAddr,
+}
 
 impl Owner {
     fn identity(&self) -> (&AllocationId, Generation, SocketAddr) {
-        (&self.0.allocation, self.0.generation, self.0.address)
+        (&self.route.allocation, self.route.generation, self.address)
+    }
+
+    fn new(route: &Arc<Route>, endpoint: &Endpoint) -> Self {
+        Self { route: route.clone(), address: endpoint.address }
     }
 }
 
@@ -78,9 +96,9 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// The kept connection that was used last, if it is still good. `repeatable`: the request could be sent again.
-    pub(crate) fn take(&self, route: &Arc<Route>, repeatable: bool) -> Option<Backend> {
+    pub(crate) fn take(&self, route: &Arc<Route>, endpoint: &Endpoint, repeatable: bool) -> Option<Backend> {
         let mut idle = self.idle.lock();
-        let kept = idle.get_mut(&Owner(route.clone()))?;
+        let kept = idle.get_mut(&Owner::new(route, endpoint))?;
         let longest = if repeatable { KEEP } else { FRESH };
         while let Some(Idle { wire, since }) = kept.pop() {
             if since.elapsed() > longest {
@@ -88,7 +106,7 @@ impl Pool {
                 kept.push(Idle { wire, since });
                 return None;
             }
-            if is_quiet(wire.outlet.socket()) {
+            if wire.outlet.socket().is_quiet() {
                 return Some(Backend { wire, reused: true });
             }
         }
@@ -96,9 +114,9 @@ impl Pool {
     }
 
     /// Keeps a connection on which both messages have ended cleanly.
-    pub(crate) fn keep(&self, route: &Arc<Route>, wire: Wire) {
+    pub(crate) fn keep(&self, route: &Arc<Route>, endpoint: &Endpoint, wire: Wire) {
         let mut idle = self.idle.lock();
-        let kept = idle.entry(Owner(route.clone())).or_default();
+        let kept = idle.entry(Owner::new(route, endpoint)).or_default();
         if kept.len() < KEPT_EACH {
             kept.push(Idle { wire, since: Instant::now() });
         }
@@ -107,7 +125,7 @@ impl Pool {
     /// Lets go of what has waited too long, or was closed by its backend.
     pub(crate) fn sweep(&self) {
         self.idle.lock().retain(|_, kept| {
-            kept.retain(|idle| idle.since.elapsed() <= KEEP && is_quiet(idle.wire.outlet.socket()));
+            kept.retain(|idle| idle.since.elapsed() <= KEEP && idle.wire.outlet.socket().is_quiet());
             !kept.is_empty()
         });
     }
@@ -118,8 +136,14 @@ impl Pool {
     }
 }
 
-/// Opens a connection.
+/// Opens a connection for one request.
 pub(crate) async fn connect(address: SocketAddr, timeout: Duration) -> Result<Backend, ConnectError> {
+    let stream = dial(address, timeout).await?;
+    Ok(Backend { wire: Wire::new(Socket::plain(stream)), reused: false })
+}
+
+/// Opens a TCP connection.
+pub(crate) async fn dial(address: SocketAddr, timeout: Duration) -> Result<TcpStream, ConnectError> {
     let stream = match tokio::time::timeout(timeout, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
@@ -133,9 +157,25 @@ pub(crate) async fn connect(address: SocketAddr, timeout: Duration) -> Result<Ba
     if stream.local_addr().is_ok_and(|local| local == address) {
         return Err(ConnectError::Refused);
     }
-    // Best effort: without it a small write may wait for an acknowledgement.
-    let _ = SockRef::from(&stream).set_tcp_nodelay(true);
-    Ok(Backend { wire: Wire::new(stream), reused: false })
+    prepare(&stream);
+    Ok(stream)
+}
+
+/// Best effort: each of these only helps where something else has gone wrong.
+fn prepare(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    // Without it a small write may wait for an acknowledgement.
+    let _ = socket.set_tcp_nodelay(true);
+    let _ = socket.set_tcp_keepalive(&ASKED);
+    let _ = socket.set_tcp_user_timeout(Some(UNHEARD));
+}
+
+/// For a tunnel: a backend may leave bytes unread for longer than a request would wait, and is asked less often. Whoever
+/// carries the bytes bounds both.
+pub(crate) fn let_rest(socket: &Socket) {
+    if let Some(stream) = socket.tcp() {
+        let _ = SockRef::from(stream).set_tcp_user_timeout(None);
+    }
 }
 
 /// Whether the network, and not the host, says no.

@@ -24,9 +24,10 @@ use crate::api::{self, Bootstrap, Control, Followers, Perimeter, Tokens};
 use crate::backend::Backend;
 use crate::link::{self, Links};
 use crate::metrics::{self, Metrics, Shown};
-use crate::session::{SessionService, Settings};
+use crate::session::{Prober, SessionService, Settings};
 use crate::spec::Templates;
 use crate::spec::template::jobspec::JobParser;
+use crate::tickets::{Issuer, TicketSecrets};
 
 /// Longest wait for requests that are being answered when the service stops.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -49,6 +50,8 @@ pub struct Config {
     pub cluster_secret: SecretString,
     /// Shared with the proxies.
     pub link_secrets: LinkSecrets,
+    /// What ticket keys follow from.
+    pub ticket_secrets: TicketSecrets,
     /// What can be spawned.
     pub templates: Arc<Templates>,
     /// Parses the templates' jobs, where sessions run on Nomad.
@@ -124,21 +127,19 @@ impl Service {
     /// given back. Sessions go on.
     ///
     /// # Errors
-    /// When the HTTP client for probes cannot be built.
+    /// When the HTTP clients for probes cannot be built.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), BindError> {
         let Self { config, ledger, backend, .. } = self;
         let mut registry = Registry::default();
         let metrics = Arc::new(Metrics::register(&mut registry));
         let ledger = Measured::register(ledger, registry.sub_registry_with_prefix(metrics::PREFIX));
-        let http =
-            reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
         let sessions = SessionService::new(
             Arc::clone(&ledger),
             Arc::clone(&backend),
             Arc::clone(&config.templates),
             config.sessions,
             Arc::clone(&metrics),
-            http,
+            Prober::new()?,
             self.replica.clone(),
         );
         let links = Links::new(config.link_secrets, self.replica, sessions.link_events(), shutdown.clone());
@@ -150,6 +151,7 @@ impl Service {
             [ledger.access(), backend.access()].into_iter().flatten().collect(),
         );
         let tokens = Arc::new(Tokens::new(config.tokens, Arc::clone(&ledger)));
+        let issuer = Arc::new(Issuer::new(config.ticket_secrets, Arc::clone(&ledger)));
         let control = Arc::new(Control {
             sessions: sessions.handle(),
             templates: Arc::clone(&config.templates),
@@ -157,6 +159,7 @@ impl Service {
             backend,
             tokens: Arc::clone(&tokens),
             secret: config.cluster_secret,
+            issuer: Arc::clone(&issuer),
             metrics: Arc::new(registry),
             followers: Followers::new(metrics.log_followers.clone()),
             counted: metrics,
@@ -172,6 +175,7 @@ impl Service {
             serve(self.internal, internal, shutdown.clone()),
             sessions.run(shutdown.clone()),
             shutdown.run_until_cancelled(tokens.follow()),
+            shutdown.run_until_cancelled(issuer.keep()),
             templates,
         );
         Ok(())

@@ -15,6 +15,7 @@ mod link;
 mod metrics;
 pub mod session;
 pub mod spec;
+pub mod tickets;
 
 pub use failpoint::Failpoints;
 pub use metrics::Metrics;

@@ -62,8 +62,16 @@ async fn hold(world: &World, whose: &str, token: &str, agent: &str, rows: Vec<Ro
 }
 
 /// A key of each kind.
-const KEYS: [&str; 7] =
-    ["sessions/a", "members", "proxies/a", "tokens/a", "leader", "generation_floor", "revoked/a/b"];
+const KEYS: [&str; 8] = [
+    "sessions/a",
+    "members",
+    "proxies/a",
+    "tokens/a",
+    "leader",
+    "generation_floor",
+    "revoked/a/b",
+    "tickets/keys",
+];
 
 /// Keys and services that are there to be read, or not.
 async fn furnish(world: &World, keys: &[&str]) {

@@ -9,26 +9,33 @@
     reason = "a failed expectation is how a test fails"
 )]
 
-/// Runs scenarios in every kind of world.
+/// Runs scenarios in every kind of world. What they need of it, such as a template of their own, a function adds that takes
+/// a `Setup` and returns it: `everywhere!(with ports; …)`.
 macro_rules! everywhere {
-    ($($scenario:ident),+ $(,)?) => {$(
+    (@in ($setup:path) $($scenario:ident),+) => {$(
         mod $scenario {
             #[test]
             fn embedded() {
-                bivouac_tests::World::embedded().run(super::$scenario);
+                $setup(bivouac_tests::World::embedded()).run(super::$scenario);
             }
 
             #[test]
             fn cluster() {
-                bivouac_tests::World::cluster().run(super::$scenario);
+                $setup(bivouac_tests::World::cluster()).run(super::$scenario);
             }
 
             #[test]
             fn locked() {
-                bivouac_tests::World::locked().run(super::$scenario);
+                $setup(bivouac_tests::World::locked()).run(super::$scenario);
             }
         }
     )+};
+    (with $setup:ident; $($scenario:ident),+ $(,)?) => {
+        everywhere!(@in (super::$setup) $($scenario),+);
+    };
+    ($($scenario:ident),+ $(,)?) => {
+        everywhere!(@in (std::convert::identity) $($scenario),+);
+    };
 }
 
 mod api_input;
@@ -37,12 +44,17 @@ mod denied;
 mod docker;
 mod doctor;
 mod draining;
+mod h2;
+mod h2spec;
 mod harness;
+mod hostile;
 mod in_use;
 mod leases;
 mod ledger;
 mod life;
+mod limits;
 mod locked;
+mod log;
 mod logs;
 mod monitoring;
 mod nomad_side;
@@ -50,8 +62,10 @@ mod operating;
 mod outages;
 mod parameters;
 mod partition;
+mod ports;
 mod proxies;
 mod proxy_input;
+mod quiet;
 mod records;
 mod refused_jobs;
 mod repeated;
@@ -62,8 +76,11 @@ mod secrets;
 mod starting;
 mod templates;
 mod terraform;
+mod tickets;
 mod tokens;
+mod tunnels;
 mod ui;
 mod unseen;
+mod upgrade;
 mod whiteboard;
 mod wire;

@@ -59,7 +59,7 @@ async fn a_broken_template_fails_the_start(world: World) {
         ("a wrong type", 3, "access = \"public\"\n[ports.http]\nready_path = 5\n"),
         ("no duration", 2, "access = \"public\"\nidle_timeout = \"soon\"\n[ports.http]\n"),
         ("a reserved name", 3, "access = \"public\"\n[ports.http]\n[params.bivouac_key]\n"),
-        ("tickets", 1, "access = \"ticket\"\n[ports.http]\n"),
+        ("no access", 1, "access = \"everybody\"\n[ports.http]\n"),
     ] {
         let folder = world.folder().join("broken");
         std::fs::create_dir_all(folder.join("faulty")).unwrap();

@@ -57,6 +57,7 @@ impl Deployed {
                 ("session_url", format!("http://localhost:{}", self.proxy_port)),
                 ("templates_dir", dir("templates")),
                 ("cluster_secret_file", dir("secret")),
+                ("ticket_secret_file", dir("secret")),
                 ("token_file", dir("token")),
                 (
                     "template_vars",

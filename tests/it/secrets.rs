@@ -11,8 +11,14 @@ fn another_cluster_secret_is_refused() {
         let file = |name: &str| world.folder().join(format!("{name}.secret")).display().to_string();
         std::fs::write(world.folder().join("other.secret"), "another secret").unwrap();
         let templates = world.templates().display().to_string();
-        let (other, link, token) = (file("other"), file("link"), file("token"));
-        let secrets = ["--cluster-secret-file", &other, "--link-secret-file", &link, "--token-file", &token];
+        let (other, link, ticket, token) = (file("other"), file("link"), file("ticket"), file("token"));
+        let secrets = [
+            ["--cluster-secret-file", &other],
+            ["--link-secret-file", &link],
+            ["--ticket-secret-file", &ticket],
+            ["--token-file", &token],
+        ]
+        .concat();
         let place =
             ["service", "--api", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--prefix", world.prefix()];
         let args = [place.as_slice(), &["--templates", &templates], &secrets].concat();

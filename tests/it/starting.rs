@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use bivouac_tests::World;
-use bivouac_tests::world::GUEST;
+use bivouac_tests::world::{Answer, GUEST};
+use bivouac_tests::{World, eventually};
 use futures::future::join_all;
 
 everywhere!(
@@ -16,6 +16,7 @@ everywhere!(
     a_backend_that_exits_at_once,
     a_backend_that_dies_later,
     a_backend_that_exits_under_a_request,
+    the_start_page_tells_how_far_it_is,
 );
 
 async fn a_request_right_after_the_spawn_is_held_and_served(world: World) {
@@ -37,6 +38,30 @@ pub(crate) async fn many_requests_wait_for_a_slow_start(world: World) {
         assert_eq!(*uri, format!("/{n}"));
     }
     session.never_doubled();
+}
+
+async fn the_start_page_tells_how_far_it_is(world: World) {
+    let session = world.spawn(GUEST).env("GUEST_START_MS", "4000").idle_timeout("1m").await;
+    let page = async || {
+        let navigation = session.request(reqwest::Method::GET, "/");
+        Answer::to(navigation.header("accept", "text/html").header("sec-fetch-mode", "navigate")).await
+    };
+    let starting = eventually("it is placed", Duration::from_secs(20), async || {
+        let answer = page().await?;
+        if answer.body.contains("Starting <span>") { Ok(answer) } else { Err(answer.body) }
+    })
+    .await;
+    assert_eq!((starting.status, starting.header("retry-after").as_str()), (503, "1"), "{starting:?}");
+    for part in
+        ["http-equiv=\"refresh\"", "session_starting", "Placed on a host", "aria-live", "<li>Ready</li>"]
+    {
+        assert!(starting.body.contains(part), "{part:?} in {}", starting.body);
+    }
+    let served = eventually("the page becomes the session", Duration::from_secs(20), async || {
+        page().await?.expect_status(200)
+    })
+    .await;
+    assert_eq!(served.json()["session"], session.id);
 }
 
 async fn a_hundred_spawns_of_a_key_make_one_session(world: World) {

@@ -181,6 +181,7 @@ fn sample<'a>(name: &str, variable: &'a hcl::Body) -> &'a str {
         "templates_path" => "bivouac/templates",
         "secrets_variable" => "nomad/jobs/bivouac-service",
         "data_dir" => "/var/lib/bivouac/proxy",
+        "tls_port" => "443",
         _ => match attribute(variable, "type") {
             Some(hcl::Expression::Variable(kind)) => match kind.as_str() {
                 "number" => "7",

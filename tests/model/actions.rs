@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bivouac_protocol::{FenceTag, Generation, Term};
+use bivouac_protocol::{FenceMode, FenceTag, Generation, Term};
 use bivouac_proxy::activity::gate::{Entry, FenceAnswer, Fenced};
 use bivouac_service::session::attempt::{Attempt, Echo, Input, Step};
 
@@ -13,7 +13,7 @@ use crate::world::{Commit, Fault, Link, Message, Phase, Request, World, boot};
 pub(crate) enum Action {
     // What replicas do.
     Lead(usize),
-    BeginAttempt(usize),
+    BeginAttempt(usize, FenceMode),
     GiveUpWaiting(usize),
     NoticeDeposition(usize),
     ReadAfterRefusal(usize),
@@ -38,12 +38,19 @@ pub(crate) enum Action {
     Admit(usize, usize),
     Complete(usize, usize),
     LookAgain(usize, usize),
+    // What connections do that stay open.
+    Carry(usize, usize),
+    Bytes(usize, usize),
+    Take(usize, usize),
+    AskAgain(usize, usize),
+    Cut(usize, usize),
+    Leave(usize, usize),
     // What becomes of a stopped session.
     End,
     Wake,
 }
 
-const NOW: Duration = Duration::ZERO;
+pub(crate) const NOW: Duration = Duration::ZERO;
 
 impl World {
     /// Whether nothing is on its way and nothing will happen by itself.
@@ -102,14 +109,21 @@ impl World {
                 actions.push(Action::LiftByRecord(p));
             }
             for (n, request) in proxy.requests.iter().enumerate() {
+                if request.carries().is_some_and(|generation| self.is_over(generation)) {
+                    actions.push(Action::Cut(p, n));
+                }
                 match request {
-                    Request::Unborn | Request::Answered => {}
+                    Request::Unborn | Request::Answered | Request::Carrying(_) => {}
                     Request::Read(_) => actions.push(Action::Arrive(p, n)),
                     Request::Entered if self.may_be_admitted(p, left_out) => {
                         actions.push(Action::Admit(p, n))
                     }
                     Request::Entered => {}
+                    Request::Admitted(_) if self.left.has_carriers() => actions.push(Action::Carry(p, n)),
                     Request::Admitted(_) => actions.push(Action::Complete(p, n)),
+                    Request::Moving(_) | Request::Slipped(_) => actions.push(Action::Take(p, n)),
+                    Request::HeldBytes(_) if self.would_move(p) => actions.push(Action::AskAgain(p, n)),
+                    Request::HeldBytes(_) => {}
                     Request::Held if self.would_move(p) => actions.push(Action::LookAgain(p, n)),
                     Request::Held => {}
                 }
@@ -130,7 +144,7 @@ impl World {
             }
             let free = replica.attempt.is_none() && replica.term.is_some();
             if free && self.left.attempts > 0 && self.record.phase == Phase::Running {
-                actions.push(Action::BeginAttempt(n));
+                actions.extend(self.left.modes.iter().map(|mode| Action::BeginAttempt(n, *mode)));
             }
         }
         if self.lock.is_some() && self.left.depositions > 0 {
@@ -161,8 +175,15 @@ impl World {
             // Requests come before they are counted, and so, without the guard first, before the proxy has joined.
             let reads_first = left_out == Some(Fault::GuardFirst);
             for (n, request) in proxy.requests.iter().enumerate() {
-                if *request == Request::Unborn && (proxy.joined || reads_first) {
-                    actions.push(Action::Arrive(p, n));
+                match request {
+                    Request::Unborn if proxy.joined || reads_first => actions.push(Action::Arrive(p, n)),
+                    Request::Carrying(_) => {
+                        actions.push(Action::Leave(p, n));
+                        if self.left.bytes > 0 {
+                            actions.push(Action::Bytes(p, n));
+                        }
+                    }
+                    _ => {}
                 }
             }
         }
@@ -197,7 +218,7 @@ impl World {
                 self.lock = Some(Term(self.terms));
                 self.replicas[r].term = self.lock;
             }
-            Action::BeginAttempt(r) => self.begin_attempt(r, left_out),
+            Action::BeginAttempt(r, mode) => self.begin_attempt(r, mode, left_out),
             Action::GiveUpWaiting(r) => self.tell(r, Input::Late, left_out),
             Action::NoticeDeposition(r) => {
                 self.replicas[r].term = None;
@@ -268,8 +289,8 @@ impl World {
                 self.members_index += 1;
             }
             Action::InstallFence(p) => {
-                if let Some(order) = self.proxies[p].installing.take() {
-                    self.proxies[p].gate.fence(order, Duration::ZERO, NOW);
+                if let Some((order, mode)) = self.proxies[p].installing.take() {
+                    self.proxies[p].gate.fence(order, mode, Duration::ZERO, NOW);
                 }
             }
             Action::LiftByRecord(p) => self.lift_by_record(p),
@@ -284,14 +305,16 @@ impl World {
                 self.proxies[p].requests[n] = Request::Answered;
             }
             Action::LookAgain(p, n) => {
-                if let Some(fenced) = self.proxies[p].gate.fenced()
-                    && self.is_over(fenced.generation)
-                {
-                    self.retract(p, fenced.generation);
-                }
+                self.hear_of_the_end(p);
                 self.proxies[p].gate.stop_waiting();
                 self.arrive(p, n, left_out);
             }
+            Action::Carry(p, n) => self.carry(p, n),
+            Action::Bytes(p, n) => self.bytes(p, n, left_out),
+            Action::Take(p, n) => self.take(p, n),
+            Action::AskAgain(p, n) => self.ask_again(p, n, left_out),
+            Action::Cut(p, n) => self.cut(p, n),
+            Action::Leave(p, n) => self.leave(p, n),
             Action::End => {
                 self.record.phase = Phase::Ended;
                 self.record.revision += 1;
@@ -304,7 +327,7 @@ impl World {
         }
     }
 
-    fn begin_attempt(&mut self, r: usize, left_out: Option<Fault>) {
+    fn begin_attempt(&mut self, r: usize, mode: FenceMode, left_out: Option<Fault>) {
         self.left.attempts -= 1;
         self.attempts += 1;
         let Some(term) = self.replicas[r].term else { return };
@@ -313,6 +336,7 @@ impl World {
         self.replicas[r].commit = Some(Commit {
             replica: r,
             tag,
+            idle: mode == FenceMode::Idle,
             generation,
             members_index: self.members_index,
             revision: self.record.revision,
@@ -321,7 +345,7 @@ impl World {
         let (attempt, step) = Attempt::begin(tag, generation, members);
         self.replicas[r].attempt = Some(attempt);
         for p in self.members.clone() {
-            self.send(p, r, Message::Fence(Fenced { tag, generation }));
+            self.send(p, r, Message::Fence(Fenced { tag, generation }, mode));
         }
         self.take_step(r, step, left_out);
     }
@@ -333,7 +357,7 @@ impl World {
         }
     }
 
-    fn reply(&mut self, p: usize, r: usize, message: Message) {
+    pub(crate) fn reply(&mut self, p: usize, r: usize, message: Message) {
         let link = &mut self.links[p][r];
         if !link.down {
             link.to_replica.push(message);
@@ -369,7 +393,11 @@ impl World {
             Step::GiveUp => {
                 if let Some(attempt) = self.replicas[r].attempt.take() {
                     for p in 0..self.proxies.len() {
-                        self.send(p, r, Message::Unfence(attempt.tag()));
+                        self.send(
+                            p,
+                            r,
+                            Message::Unfence(Fenced { tag: attempt.tag(), generation: attempt.generation() }),
+                        );
                     }
                 }
                 self.replicas[r].commit = None;
@@ -397,6 +425,9 @@ impl World {
         let fenced =
             |p: &usize| self.proxies[*p].gate.fenced().is_some_and(|fenced| fenced.tag == commit.tag);
         self.unfenced_commit |= !self.members.iter().all(fenced);
+        let open = self.requests().any(|request| request.carries() == Some(commit.generation));
+        self.cut_for_idleness |= open && commit.idle;
+        self.stopped_for_silence |= open && !commit.idle;
         self.record.phase = Phase::Stopping;
         self.record.revision += 1;
         true
@@ -404,31 +435,43 @@ impl World {
 
     fn proxy_hears(&mut self, p: usize, r: usize, message: Message, left_out: Option<Fault>) {
         match message {
-            Message::Fence(order) if left_out == Some(Fault::OneWord) => {
+            Message::Fence(order, mode)
+                if matches!(left_out, Some(Fault::OneWord | Fault::CarriersInTheWord)) =>
+            {
                 let proxy = &mut self.proxies[p];
-                if proxy.gate.open() == 0 {
-                    proxy.installing = Some(order);
+                let regarded = match mode {
+                    FenceMode::Idle => proxy.gate.open(),
+                    FenceMode::Quiet => proxy.gate.open() - proxy.gate.carriers(),
+                };
+                if regarded == 0 {
+                    proxy.installing = Some((order, mode));
                     proxy.fenced_by = Some((r, false));
                     self.reply(p, r, Message::Fenced(order));
                 } else {
                     self.reply(p, r, Message::Busy(order));
                 }
             }
-            Message::Fence(order) => match self.proxies[p].gate.fence(order, Duration::ZERO, NOW) {
-                FenceAnswer::Fenced => {
-                    self.proxies[p].fenced_by = Some((r, false));
-                    self.reply(p, r, Message::Fenced(order));
-                }
-                FenceAnswer::Busy => self.reply(p, r, Message::Busy(order)),
-                FenceAnswer::Stale => {}
-            },
-            Message::Unfence(_) if left_out == Some(Fault::FenceOrder) => {
-                if let Some(fenced) = self.proxies[p].gate.fenced() {
-                    self.proxies[p].gate.unfence(fenced.tag);
+            Message::Fence(order, mode) => {
+                let mode = if left_out == Some(Fault::ModeOfTheOrder) { FenceMode::Quiet } else { mode };
+                match self.proxies[p].gate.fence(order, mode, Duration::ZERO, NOW) {
+                    FenceAnswer::Fenced => {
+                        self.proxies[p].fenced_by = Some((r, false));
+                        self.reply(p, r, Message::Fenced(order));
+                    }
+                    FenceAnswer::Busy => self.reply(p, r, Message::Busy(order)),
+                    FenceAnswer::Stale => {}
                 }
             }
-            Message::Unfence(tag) => {
-                self.proxies[p].gate.unfence(tag);
+            Message::Unfence(_) if left_out == Some(Fault::FenceOrder) => {
+                if let Some(fenced) = self.proxies[p].gate.fenced() {
+                    self.proxies[p].gate.unfence(fenced);
+                }
+            }
+            Message::Unfence(order) if left_out == Some(Fault::UnfenceNamesItsGeneration) => {
+                self.proxies[p].gate.unfence(Fenced { generation: Generation(1), ..order });
+            }
+            Message::Unfence(order) => {
+                self.proxies[p].gate.unfence(order);
             }
             Message::Fenced(_) | Message::Busy(_) | Message::Knock(_) => {}
         }
@@ -446,9 +489,12 @@ impl World {
             Message::Knock(fenced) => {
                 let attempting = self.replicas[r].attempt.is_some();
                 self.tell(r, Input::Knock(echo(fenced)), left_out);
-                self.saved_by_a_knock |= attempting && self.replicas[r].attempt.is_none();
+                let saved = attempting && self.replicas[r].attempt.is_none();
+                let held = |request: &Request| matches!(request, Request::HeldBytes(_));
+                self.saved_by_a_knock |= saved;
+                self.saved_by_bytes |= saved && self.proxies[p].requests.iter().any(held);
             }
-            Message::Fence(_) | Message::Unfence(_) => {}
+            Message::Fence(..) | Message::Unfence(_) => {}
         }
     }
 
@@ -459,6 +505,15 @@ impl World {
         } else if self.record.phase == Phase::Running && self.record.generation == fenced.generation {
             self.record.revision += 1;
             self.proxies[p].gate.lift(fenced.tag);
+        }
+    }
+
+    /// Whoever waits at a fence reads the record, which may say that the fenced generation is over.
+    pub(crate) fn hear_of_the_end(&mut self, p: usize) {
+        if let Some(fenced) = self.proxies[p].gate.fenced()
+            && self.is_over(fenced.generation)
+        {
+            self.retract(p, fenced.generation);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use bivouac_protocol::{BootId, FenceTag, Generation, Term};
+use bivouac_protocol::{BootId, FenceMode, FenceTag, Generation, Term};
 use bivouac_proxy::activity::gate::{Fenced, Gate};
 use bivouac_service::session::attempt::Attempt;
 
@@ -17,6 +17,10 @@ pub(crate) struct Bounds {
     pub(crate) requests: usize,
     /// Attempts of all replicas together.
     pub(crate) attempts: u8,
+    /// Of which modes they are.
+    pub(crate) modes: &'static [FenceMode],
+    /// How often application bytes come on a connection that stays open. With none, requests are answered and over.
+    pub(crate) bytes: u8,
     /// How often the lock is taken from its holder, who does not know.
     pub(crate) depositions: u8,
     /// How often a link is lost.
@@ -34,11 +38,21 @@ impl Bounds {
         replicas: 2,
         requests: 1,
         attempts: 2,
+        modes: &[FenceMode::Idle],
+        bytes: 0,
         depositions: 1,
         lost_links: 1,
         lost_answers: 1,
         impatience: 1,
     };
+
+    /// The same with connections that stay open, and stops that disregard those that are silent.
+    pub(crate) const QUIET: Self = Self { modes: &[FenceMode::Quiet], bytes: 2, ..Self::SMALL };
+
+    /// Whether requests stay open once they are answered, and bytes come.
+    pub(crate) fn has_carriers(&self) -> bool {
+        self.bytes > 0 || self.modes.contains(&FenceMode::Quiet)
+    }
 }
 
 /// A rule that is left out.
@@ -66,10 +80,22 @@ pub(crate) enum Fault {
     GuardFirst,
     /// A route that was pushed is believed without a look at the record.
     ReadBeforeFirstAdmission,
+    /// An Unfence does not say of which generation its attempt was, so that earlier ones are over.
+    UnfenceNamesItsGeneration,
+    /// A carrier's bytes pass without asking whether there is a fence.
+    BytesAsk,
+    /// The proxy looks whether any carrier has bytes under way, and installs the fence a moment later.
+    CarriersInTheWord,
+    /// Bytes count as long as it takes to pass them, and not until they are taken.
+    BytesUntilTaken,
+    /// Every fence disregards carriers, whichever mode its order names.
+    ModeOfTheOrder,
+    /// Bytes that were held go on to their backend whatever became of it.
+    HeldBytesAskAgain,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Echo,
         Self::LockCheck,
         Self::MembersCheck,
@@ -81,6 +107,12 @@ impl Fault {
         Self::OneWord,
         Self::GuardFirst,
         Self::ReadBeforeFirstAdmission,
+        Self::UnfenceNamesItsGeneration,
+        Self::BytesAsk,
+        Self::CarriersInTheWord,
+        Self::BytesUntilTaken,
+        Self::ModeOfTheOrder,
+        Self::HeldBytesAskAgain,
     ];
 }
 
@@ -109,16 +141,48 @@ pub(crate) enum Request {
     Entered,
     /// Forwarded to this generation; must complete before it is stopped.
     Admitted(Generation),
+    /// Its answer has begun and goes on, for ever if nobody ends it: an upgraded connection, or a stream.
+    Carrying(Generation),
+    /// The same, with bytes that were passed and not taken yet: they must be before it is stopped.
+    Moving(Generation),
+    /// (Only where a rule is missing) the same, but the gate does not know of those bytes.
+    Slipped(Generation),
+    /// The same, with bytes that wait behind a fence.
+    HeldBytes(Generation),
     /// Waits behind a fence.
     Held,
+    /// Answered, or told why not.
     Answered,
+}
+
+impl Request {
+    /// The generation that must not be stopped under it.
+    fn needs(self) -> Option<Generation> {
+        match self {
+            Self::Admitted(generation) | Self::Moving(generation) | Self::Slipped(generation) => {
+                Some(generation)
+            }
+            _ => None,
+        }
+    }
+
+    /// The generation to which its connection is open, if it stays so.
+    pub(crate) fn carries(self) -> Option<Generation> {
+        match self {
+            Self::Carrying(generation)
+            | Self::Moving(generation)
+            | Self::Slipped(generation)
+            | Self::HeldBytes(generation) => Some(generation),
+            _ => None,
+        }
+    }
 }
 
 /// A message on a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Message {
-    Fence(Fenced),
-    Unfence(FenceTag),
+    Fence(Fenced, FenceMode),
+    Unfence(Fenced),
     Fenced(Fenced),
     Busy(Fenced),
     Knock(Fenced),
@@ -142,7 +206,7 @@ pub(crate) struct Proxy {
     /// The replica that sent the fence, and whether its link was lost since.
     pub(crate) fenced_by: Option<(usize, bool)>,
     /// (Only where guard and fence are not one word) a fence that was answered and is not installed yet.
-    pub(crate) installing: Option<Fenced>,
+    pub(crate) installing: Option<(Fenced, FenceMode)>,
     /// A route that some replica has pushed.
     pub(crate) route: Option<Generation>,
 }
@@ -152,6 +216,7 @@ pub(crate) struct Proxy {
 pub(crate) struct Commit {
     pub(crate) replica: usize,
     pub(crate) tag: FenceTag,
+    pub(crate) idle: bool,
     pub(crate) generation: Generation,
     pub(crate) members_index: u8,
     pub(crate) revision: u8,
@@ -185,7 +250,13 @@ pub(crate) struct World {
     /// Commits that the ledger has not seen yet.
     pub(crate) commits: BTreeSet<Commit>,
     pub(crate) unfenced_commit: bool,
+    /// Somebody was cut off, or will be, for idleness.
+    pub(crate) cut_for_idleness: bool,
+    /// A session was stopped under a connection that was open.
+    pub(crate) stopped_for_silence: bool,
     pub(crate) saved_by_a_knock: bool,
+    /// It was bytes that knocked.
+    pub(crate) saved_by_bytes: bool,
 }
 
 pub(crate) fn boot(proxy: usize) -> BootId {
@@ -216,7 +287,10 @@ impl World {
             links: vec![vec![Link::default(); bounds.replicas]; bounds.proxies],
             commits: BTreeSet::new(),
             unfenced_commit: false,
+            cut_for_idleness: false,
+            stopped_for_silence: false,
             saved_by_a_knock: false,
+            saved_by_bytes: false,
         }
     }
 
@@ -233,7 +307,16 @@ impl World {
 
     pub(crate) fn cuts_an_admitted_request(&self) -> bool {
         let live = (self.record.phase == Phase::Running).then_some(self.record.generation);
-        self.requests()
-            .any(|request| matches!(request, Request::Admitted(generation) if Some(generation) != live))
+        self.requests().filter_map(Request::needs).any(|generation| Some(generation) != live)
+    }
+
+    /// Whether nobody waits for anything: everybody was answered, or talks to the generation that runs.
+    pub(crate) fn keeps_nobody_waiting(&self) -> bool {
+        let live = (self.record.phase == Phase::Running).then_some(self.record.generation);
+        self.requests().all(|request| match request {
+            Request::Answered | Request::Unborn => true,
+            Request::Carrying(generation) => Some(generation) == live,
+            _ => false,
+        })
     }
 }

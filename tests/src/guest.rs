@@ -1,16 +1,21 @@
 //! The backend that the scenarios run as a session: it tells what it was asked, and fails as it is told to.
 //!
 //! How it behaves is set by environment variables: `GUEST_MODE` is `serve` (default), `mute` (never listens), `dead`
-//! (exits at once with code 3) or `dying` (serves for `GUEST_MS`, then exits with code 4); `GUEST_START_MS` delays the
-//! moment when it listens, and `GUEST_BACKLOG` bounds how many connections wait for it to accept them.
-//! `GUEST_SAYS` is printed to standard error first.
+//! (exits at once with code 3), `dying` (serves for `GUEST_MS`, then exits with code 4), `raw` (see [`raw`]),
+//! `record` (see [`record`]) or `grpc` (see `grpc`); `GUEST_START_MS` delays the moment when it listens, and `GUEST_BACKLOG` bounds how many connections wait for it to accept them.
+//! `GUEST_SAYS` is printed to standard error first. Its further ports: see [`further`].
 //! With `GUEST_DIARY` it leaves a line per start in that folder, so that a scenario can tell how often a session really
 //! ran. With `GUEST_OWNER` it ends once that process is gone: a test run that was killed leaves nothing behind.
 
 mod diary;
+mod further;
+mod grpc;
+pub mod raw;
+pub mod record;
 mod routes;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -66,17 +71,23 @@ pub async fn run() -> ExitCode {
         "mute" => std::future::pending().await,
         _ => {}
     }
+    further::serve(settings.address, settings.backlog);
     crate::elapse(settings.start_delay).await;
     let listener = listen(settings.address, settings.backlog).expect("the port that PORT names");
-    let serving = axum::serve(listener, routes::router());
+    let serving: Pin<Box<dyn Future<Output = ()>>> = match settings.mode.as_str() {
+        "raw" => Box::pin(raw::serve(listener)),
+        "record" => Box::pin(record::serve(listener)),
+        "grpc" => Box::pin(grpc::serve(listener)),
+        _ => Box::pin(async { drop(axum::serve(listener, routes::router()).await) }),
+    };
     if settings.mode == "dying" {
-        let _ = tokio::time::timeout(settings.later, async { serving.await }).await;
+        let _ = tokio::time::timeout(settings.later, serving).await;
         return ExitCode::from(DYING);
     }
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
         .expect("a handler for the signal");
     tokio::select! {
-        _ = async { serving.await } => ExitCode::FAILURE,
+        () = serving => ExitCode::FAILURE,
         _ = terminate.recv() => ExitCode::SUCCESS,
     }
 }

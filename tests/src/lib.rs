@@ -4,6 +4,7 @@
 //! - [`agents`]: real Consul and Nomad agents as child processes
 //! - [`faults`]: a TCP proxy that misbehaves on demand
 //! - [`guest`]: the backend that the scenarios run as a session
+//! - [`h2raw`]: HTTP/2 by hand, frame by frame
 //! - [`browser`]: headless Chromium
 //! - [`guard`]: children that never outlive the test run
 
@@ -21,6 +22,7 @@ mod eventually;
 pub mod faults;
 pub mod guard;
 pub mod guest;
+pub mod h2raw;
 pub mod world;
 
 use std::time::Duration;

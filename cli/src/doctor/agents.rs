@@ -116,6 +116,8 @@ fn base() -> ClientBuilder {
         .timeout(PATIENCE)
         .tls_info(true)
         .no_proxy()
+        // As service and proxy ask: by HTTP/2 a certificate's refusal looks like a broken pipe.
+        .http1_only()
 }
 
 /// A client for our own processes.

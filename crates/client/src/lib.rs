@@ -20,6 +20,7 @@ mod events;
 mod logs;
 mod model;
 mod request;
+mod tickets;
 mod tokens;
 mod transport;
 
@@ -37,6 +38,7 @@ pub use model::{
     Unreachable, Verdict,
 };
 pub use request::{Filter, LeaseLength, SpawnRequest};
+pub use tickets::{GivenTicket, NewTicket};
 pub use tokens::{GivenToken, NewToken, Rotation, TokenInfo, TokenList};
 use transport::Transport;
 

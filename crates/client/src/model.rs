@@ -128,6 +128,9 @@ pub struct Alive {
     pub verdict: Verdict,
     /// When it will be stopped, if nothing changes.
     pub ends_at: Option<Timestamp>,
+    /// Since when nothing but pings has moved on its open connections, where that can end it.
+    #[serde(default)]
+    pub quiet_since: Option<Timestamp>,
     /// Proxies whose evidence is missing.
     #[serde(default)]
     pub silent: Vec<BootId>,

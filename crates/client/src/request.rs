@@ -35,6 +35,9 @@ pub struct SpawnRequest {
     /// Ends the session this long after its last use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_timeout: Option<Span>,
+    /// Ends it once its open connections have carried nothing but pings for so long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quiet_timeout: Option<Span>,
     /// Ends it this long after its start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_lifetime: Option<Span>,

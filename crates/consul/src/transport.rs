@@ -137,6 +137,8 @@ fn base() -> ClientBuilder {
         .redirect(redirect::Policy::none())
         // An agent is close by; a proxy from the environment could not reach it.
         .no_proxy()
+        // By HTTP/2 all calls would share one connection, its end, and a certificate's refusal that looks like a broken pipe.
+        .http1_only()
 }
 
 async fn read_answer(response: Response) -> Result<Answer, Error> {

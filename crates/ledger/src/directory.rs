@@ -25,8 +25,9 @@ pub struct Replica {
 /// The registry.
 #[async_trait::async_trait]
 pub trait Directory: Send + Sync + 'static {
-    /// The registered address of one generation of a session, on its default port. The route's phase is `Ready`:
-    /// readiness is not known here, whoever uses it has to bear a refused connection.
+    /// The registered addresses of one generation of a session: its default port's, and those of its further ports that
+    /// are registered already. Each one's phase is `Ready`: readiness is not known here, whoever uses it has to bear a
+    /// refused connection. What the template says about the traffic is not known here either: the record tells.
     async fn locate(&self, session: &SessionId, generation: Generation) -> Result<Option<Route>, Error>;
 
     /// The replicas of the service that are registered now. Lists only add.

@@ -3,7 +3,7 @@
 //! [`Ledger`] is the little that Consul's KV store offers and this product needs: consistent reads, transactions of
 //! checks and writes, sessions for locks, and watches. [`memory`] offers the same in one process (embedded mode);
 //! [`consul`] is the real one. What the documents mean is written once, over the trait: [`records`], [`members`],
-//! [`leader`], [`tokens`], [`installation`]. Where an allocation listens is not decided here, only looked up:
+//! [`leader`], [`tokens`], [`tickets`], [`revoked`], [`installation`]. Where an allocation listens is not decided here, only looked up:
 //! [`directory`].
 
 pub mod conformance;
@@ -16,6 +16,8 @@ pub mod measured;
 pub mod members;
 pub mod memory;
 pub mod records;
+pub mod revoked;
+pub mod tickets;
 pub mod tokens;
 
 use std::time::Duration;

@@ -178,6 +178,8 @@ fn base() -> ClientBuilder {
     reqwest::Client::builder()
         // The token is for Nomad alone: never for a proxy that the environment names.
         .no_proxy()
+        // By HTTP/2 all calls would share one connection, its end, and a certificate's refusal that looks like a broken pipe.
+        .http1_only()
         .user_agent(concat!("bivouac/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)

@@ -9,6 +9,7 @@
 //! - [`route`]: where a session's allocation listens
 //! - [`link`]: the messages between a proxy and a service replica
 //! - [`token`]: API tokens: their text, their scope, their document
+//! - [`ticket`]: who a user is, for one session and until when
 //! - [`span`]: durations as people write them ("90s", "5m")
 //! - [`text`]: text of strangers, shown to people
 
@@ -23,6 +24,7 @@ pub mod record;
 pub mod route;
 pub mod span;
 pub mod text;
+pub mod ticket;
 pub mod token;
 
 pub use fence::{FenceMode, FenceTag, Term};

@@ -121,13 +121,9 @@ pub enum FromService {
     Retract(Retract),
     /// Stop admitting requests to a generation, if nothing uses it.
     Fence(Fence),
-    /// Lift every fence of the session up to and including this attempt.
-    Unfence {
-        /// Which session.
-        session: SessionId,
-        /// The attempt that was given up.
-        tag: FenceTag,
-    },
+    /// The attempt was given up: lift every fence of the session up to and including it. One of an earlier generation
+    /// stands where that generation was stopped, and has done its work.
+    Unfence(FenceEcho),
     /// The answer to a wake or a resolve that did not lead to a route.
     Outcome {
         /// Which session.
@@ -195,7 +191,8 @@ pub struct Fence {
     pub mode: FenceMode,
 }
 
-/// The answer to a fence, or a knock at it. Whatever does not echo the current attempt is ignored.
+/// One attempt: in the answer to a fence, in a knock at it, and where it was given up. Whatever does not echo the current
+/// attempt is ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FenceEcho {
     /// Which session.

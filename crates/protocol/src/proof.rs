@@ -86,6 +86,11 @@ impl LinkSecrets {
         &self.first
     }
 
+    /// All that are accepted, the one in force first.
+    pub fn all(&self) -> impl Iterator<Item = &SecretString> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
     /// The one with which `end` has proved itself, if it knows any of them. Each is compared in constant time, and which
     /// one it was is no secret.
     #[must_use]
@@ -96,8 +101,7 @@ impl LinkSecrets {
         proxys: &Challenge,
         services: &Challenge,
     ) -> Option<&SecretString> {
-        let mut all = std::iter::once(&self.first).chain(&self.others);
-        all.find(|secret| proof.is(&Proof::make(secret, end, proxys, services)))
+        self.all().find(|secret| proof.is(&Proof::make(secret, end, proxys, services)))
     }
 }
 

@@ -5,12 +5,13 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bivouac_protocol::link::FromProxy;
-use bivouac_protocol::{FenceTag, Generation, Phase, Reason, Route, RoutePhase, SessionId};
+use bivouac_protocol::{FenceTag, Generation, Phase, Reason, SessionId};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use super::gate::Gate;
+use crate::admission::standing::Recorded;
 use crate::routes::merge::Known;
 
 /// One session.
@@ -39,8 +40,10 @@ pub(crate) struct State {
     pub(super) knocked: Option<FenceTag>,
     /// A change of its activity is to be reported.
     pub(super) dirty: bool,
-    /// How many uses were reported last.
-    pub(super) told: u32,
+    /// How many uses, and how many silent carriers among them, were reported last.
+    pub(super) told: (u32, u32),
+    /// When anything was reported last, by this proxy's clock.
+    pub(super) told_at: Option<Duration>,
     /// Its count may be another than the one that was reported, which is looked at soon.
     pub(super) recount: bool,
     /// It was taken out of the table: whoever still holds it has to look again.
@@ -55,6 +58,10 @@ pub(crate) struct State {
     pub(crate) outcome: Option<(u64, Outcome)>,
     /// What a replica was asked for last (to wake it, or for its route).
     pub(crate) asked: Option<Asked>,
+    /// What its record said when it was last read for those who wait.
+    pub(crate) recorded: Option<Box<Recorded>>,
+    /// Seats that are taken, where its template bounds them.
+    pub(crate) seats: u32,
 }
 
 /// A question to a replica.
@@ -101,13 +108,6 @@ impl Entry {
 }
 
 impl State {
-    /// The route, if requests may be sent there.
-    pub(crate) fn ready_route(&self) -> Option<&Arc<Route>> {
-        self.known
-            .route()
-            .filter(|route| route.phase == RoutePhase::Ready && self.gate.is_confirmed(route.generation))
-    }
-
     /// Whether this generation's end, or a later generation, is known here.
     pub(crate) fn is_over(&self, generation: Generation) -> bool {
         self.known.is_over(generation) || self.gate.is_past(generation)

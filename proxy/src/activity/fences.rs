@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bivouac_protocol::link::{Fence, FenceEcho, FromProxy};
-use bivouac_protocol::{FenceTag, SessionId};
+use bivouac_protocol::{FenceMode, FenceTag, SessionId};
 
 use super::gate::{FenceAnswer, Fenced};
 use super::table::Table;
@@ -16,13 +16,23 @@ impl Table {
         let fenced = Fenced { tag: order.tag, generation: order.generation };
         let min_idle = Duration::from_millis(order.min_idle_ms);
         let now = self.clock.now();
-        self.with(&order.session, |_, state| {
-            let answer = state.gate.fence(fenced, min_idle, now);
+        self.with(&order.session, |entry, state| {
+            let before = state.gate.fenced();
+            let answer = state.gate.fence(fenced, order.mode, min_idle, now);
+            if before.is_some() && before != state.gate.fenced() {
+                entry.announce();
+            }
             let echo =
                 FenceEcho { session: order.session.clone(), generation: order.generation, tag: order.tag };
             match answer {
                 FenceAnswer::Fenced => self.outbox.send(from, &FromProxy::Fenced(echo)),
-                FenceAnswer::Busy => self.outbox.send(from, &FromProxy::Busy(echo)),
+                FenceAnswer::Busy => {
+                    if order.mode == FenceMode::Quiet {
+                        // Not every byte is reported: this is when it matters what was last.
+                        self.report(entry, state);
+                    }
+                    self.outbox.send(from, &FromProxy::Busy(echo));
+                }
                 FenceAnswer::Stale => {}
             }
             self.metrics.fenced(answer);
@@ -31,9 +41,9 @@ impl Table {
     }
 
     /// The attempt was given up: whoever waits may go in.
-    pub(crate) fn unfence(&self, session: &SessionId, tag: FenceTag) {
+    pub(crate) fn unfence(&self, session: &SessionId, order: Fenced) {
         self.with(session, |entry, state| {
-            if state.gate.unfence(tag) {
+            if state.gate.unfence(order) {
                 entry.announce();
             }
         });

@@ -5,16 +5,20 @@
 
 use std::time::Duration;
 
-use bivouac_protocol::{FenceTag, Generation};
+use bivouac_protocol::{FenceMode, FenceTag, Generation};
 
 /// What keeps a session from being fenced, and what keeps requests from being admitted. Times are ages of the proxy's
 /// boot clock, given by the caller.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Gate {
     open: u32,
-    /// Requests that wait at the fence: they came after it, but before whatever fence comes next.
+    /// How many of those that are open are carriers on which nothing moves now.
+    carriers: u32,
+    /// Requests, and bytes of carriers, that wait at the fence: they came after it, but before whatever fence comes next.
     waiting: u32,
     last_use: Option<Duration>,
+    /// End of the last use that was no carrier, or of the last move of application bytes on one that is.
+    last_noise: Option<Duration>,
     fence: Option<Fenced>,
     /// The highest attempt that was lifted: a fence that arrives after its own unfence is ignored.
     lifted: Option<FenceTag>,
@@ -42,10 +46,21 @@ pub enum Entry {
     Held(Fenced),
 }
 
+/// The answer to application bytes of a carrier that want to pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Raised {
+    /// They may. Until it must [`Gate::hush`], the carrier is a use like any other.
+    Passed,
+    /// They wait for the stop's outcome, and knock; they must [`Gate::stop_waiting`].
+    Held(Fenced),
+    /// The carrier's generation is over.
+    Over,
+}
+
 /// The answer to an order to fence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FenceAnswer {
-    /// Nothing is open and nothing will be admitted.
+    /// Nothing is open that the order's mode regards, and nothing will be admitted, nor passed.
     Fenced,
     /// Nothing was installed.
     Busy,
@@ -71,7 +86,41 @@ impl Gate {
     /// Counts it out again: the end of a use.
     pub fn leave(&mut self, now: Duration) {
         self.open = self.open.saturating_sub(1);
-        self.last_use = Some(self.last_use.map_or(now, |last| last.max(now)));
+        self.last_use = self.last_use.max(Some(now));
+        self.last_noise = self.last_noise.max(Some(now));
+    }
+
+    /// From now on one of those that are open is a carrier, whose bytes ask before they pass. So it is again once all
+    /// that passed has been taken: until then a stop would lose it.
+    pub fn hush(&mut self, now: Duration) {
+        self.carriers += 1;
+        self.last_noise = self.last_noise.max(Some(now));
+    }
+
+    /// From now on one of those that are open is a carrier that never makes noise.
+    pub fn ignore(&mut self) {
+        self.carriers += 1;
+    }
+
+    /// Application bytes came on a carrier of this generation.
+    pub fn raise(&mut self, generation: Generation, now: Duration) -> Raised {
+        if self.is_past(generation) {
+            return Raised::Over;
+        }
+        if let Some(fenced) = self.fence {
+            self.waiting += 1;
+            return Raised::Held(fenced);
+        }
+        self.carriers = self.carriers.saturating_sub(1);
+        self.last_noise = self.last_noise.max(Some(now));
+        Raised::Passed
+    }
+
+    /// Counts a carrier out again: the end of a use, but nothing was said.
+    pub fn leave_carrier(&mut self, now: Duration) {
+        self.open = self.open.saturating_sub(1);
+        self.carriers = self.carriers.saturating_sub(1);
+        self.last_use = self.last_use.max(Some(now));
     }
 
     /// Counts it out again without leaving a trace: it was never admitted.
@@ -79,42 +128,67 @@ impl Gate {
         self.open = self.open.saturating_sub(1);
     }
 
-    /// A request that was held waits no longer.
+    /// A request that was held, or bytes that were, wait no longer.
     pub fn stop_waiting(&mut self) {
         self.waiting = self.waiting.saturating_sub(1);
     }
 
-    /// Installs a fence if nothing is open and the last use is at least `min_idle` ago.
-    pub fn fence(&mut self, order: Fenced, min_idle: Duration, now: Duration) -> FenceAnswer {
+    /// Installs a fence if nothing is open and the last use is at least `min_idle` ago. One that is quiet disregards
+    /// carriers on which nothing moves; then it is the last noise that must be so long ago.
+    pub fn fence(
+        &mut self,
+        order: Fenced,
+        mode: FenceMode,
+        min_idle: Duration,
+        now: Duration,
+    ) -> FenceAnswer {
         let lifted = self.lifted.is_some_and(|lifted| order.tag <= lifted);
         let superseded = self.over >= Some(order.generation) || self.confirmed > Some(order.generation);
         if lifted || superseded {
             return FenceAnswer::Stale;
         }
+        self.begin(order.generation);
         if let Some(installed) = self.fence {
             // An order that is repeated is answered again; an older one must not weaken a newer fence.
-            if order.tag < installed.tag {
-                return FenceAnswer::Stale;
+            if order.tag <= installed.tag {
+                return if order == installed { FenceAnswer::Fenced } else { FenceAnswer::Stale };
             }
-            if order.tag > installed.tag && self.waiting > 0 {
+            if self.waiting > 0 {
                 return FenceAnswer::Busy;
             }
-        } else if self.open > 0 || self.idle_for(now).is_some_and(|idle| idle < min_idle) {
+        }
+        // Also over an installed fence, which may be quiet, and the order not.
+        let (regarded, last) = match mode {
+            FenceMode::Idle => (self.open, self.last_use),
+            FenceMode::Quiet => (self.plain(), self.last_noise),
+        };
+        if regarded > 0 || last.is_some_and(|last| now.saturating_sub(last) < min_idle) {
             return FenceAnswer::Busy;
         }
         self.fence = Some(order);
         FenceAnswer::Fenced
     }
 
-    /// Lifts every fence up to and including `tag`, and remembers it. Whether one was lifted.
-    pub fn unfence(&mut self, tag: FenceTag) -> bool {
-        self.lifted = self.lifted.max(Some(tag));
-        self.fence.take_if(|installed| installed.tag <= tag).is_some()
+    /// Lifts every fence up to and including this attempt's, and remembers it. Whether one was lifted.
+    pub fn unfence(&mut self, order: Fenced) -> bool {
+        let installed = self.fence;
+        self.begin(order.generation);
+        self.lifted = self.lifted.max(Some(order.tag));
+        self.fence.take_if(|installed| installed.tag <= order.tag);
+        self.fence != installed
     }
 
     /// Lifts exactly this attempt's fence: the proxy made its commit impossible, but knows nothing of a newer one.
     pub fn lift(&mut self, tag: FenceTag) -> bool {
-        if self.fence.is_some_and(|installed| installed.tag == tag) { self.unfence(tag) } else { false }
+        self.fence.filter(|installed| installed.tag == tag).is_some_and(|installed| self.unfence(installed))
+    }
+
+    /// A generation begins when its predecessor is over: an attempt to stop this one says so. Without this, an unfence
+    /// would lift the fence under which the predecessor was stopped, and let through what waits there.
+    fn begin(&mut self, generation: Generation) {
+        if let Some(earlier) = generation.0.checked_sub(1).filter(|earlier| *earlier > 0) {
+            self.retract(Generation(earlier));
+        }
     }
 
     /// The generation is over: its fence has done its work, its successors are not fenced.
@@ -123,10 +197,10 @@ impl Gate {
         self.fence.take_if(|installed| installed.generation <= generation);
     }
 
-    /// Whether this proxy has read, since it joined, that this generation is running.
+    /// Whether this proxy has read, since it joined, that this generation is running, and has not heard of its end.
     #[must_use]
     pub fn is_confirmed(&self, generation: Generation) -> bool {
-        self.confirmed == Some(generation)
+        self.confirmed == Some(generation) && self.over < Some(generation)
     }
 
     /// Notes that it has.
@@ -164,7 +238,18 @@ impl Gate {
         self.open
     }
 
-    /// Requests that wait at the fence.
+    /// Those of them that are carriers on which nothing moves.
+    #[must_use]
+    pub fn carriers(&self) -> u32 {
+        self.carriers
+    }
+
+    /// Those that are not.
+    fn plain(&self) -> u32 {
+        self.open.saturating_sub(self.carriers)
+    }
+
+    /// Requests, and bytes, that wait at the fence.
     #[must_use]
     pub fn waiting(&self) -> u32 {
         self.waiting
@@ -175,4 +260,17 @@ impl Gate {
     pub fn idle_for(&self, now: Duration) -> Option<Duration> {
         if self.open > 0 { Some(Duration::ZERO) } else { self.last_use.map(|last| now.saturating_sub(last)) }
     }
+
+    /// Time since the last noise; `None` if there never was one. Zero while anything is open that is no carrier.
+    #[must_use]
+    pub fn quiet_for(&self, now: Duration) -> Option<Duration> {
+        if self.plain() > 0 {
+            Some(Duration::ZERO)
+        } else {
+            self.last_noise.map(|last| now.saturating_sub(last))
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,5 +4,8 @@ pub(crate) mod clock;
 pub(crate) mod entry;
 mod fences;
 pub mod gate;
+mod moves;
 mod report;
 pub(crate) mod table;
+
+pub(crate) use moves::{Direction, Passed};

@@ -12,6 +12,8 @@ use super::table::Table;
 /// Edges (a session comes into use, or out of it) within this time are reported as one: a session that is used again and
 /// again for a moment costs a few messages a second, however many requests those are.
 const EDGES_EVERY: Duration = Duration::from_millis(50);
+/// Bytes of carriers are reported no more often than this; whoever needs to know better asks, with a fence.
+const NOISE_EVERY: Duration = Duration::from_secs(5);
 /// How many uses there are, while there are any, is for people to see, and told no more often than this.
 const COUNTS_EVERY: Duration = Duration::from_secs(1);
 
@@ -31,6 +33,24 @@ impl Table {
             state.recount = true;
             self.unreported.counts.lock().push(entry.clone());
             self.unreported.count.notify_one();
+        }
+    }
+
+    /// One more of those that are open is a carrier on which nothing moves: worth a word if that was not so before.
+    pub(super) fn carrier(&self, entry: &Arc<Entry>, state: &mut State) {
+        let now = (state.gate.open(), state.gate.carriers());
+        match now == state.told {
+            true => {}
+            false if now.0 == now.1 => self.edge(entry, state),
+            false => self.count(entry, state),
+        }
+    }
+
+    /// Bytes have moved on a carrier: it is reported soon, unless it was a short while ago.
+    pub(super) fn noise(&self, entry: &Arc<Entry>, state: &mut State, now: Duration) {
+        if state.told_at.is_none_or(|told| now.saturating_sub(told) >= NOISE_EVERY) {
+            state.told_at = Some(now);
+            self.edge(entry, state);
         }
     }
 
@@ -61,16 +81,17 @@ impl Table {
                 let mut state = entry.lock();
                 state.recount = false;
                 // An edge that is to be reported tells the count too.
-                if !state.dirty && state.gate.open() != state.told {
+                if !state.dirty && (state.gate.open(), state.gate.carriers()) != state.told {
                     self.report(&entry, &mut state);
                 }
             }
         }
     }
 
-    fn report(&self, entry: &Entry, state: &mut State) {
+    pub(super) fn report(&self, entry: &Entry, state: &mut State) {
         if let Some(activity) = self.activity(entry, state) {
-            state.told = activity.open;
+            state.told = (activity.open, activity.carriers);
+            state.told_at = Some(self.clock.now());
             self.outbox.broadcast(&FromProxy::Activity(activity));
         }
     }
@@ -86,16 +107,22 @@ impl Table {
     }
 
     fn activity(&self, entry: &Entry, state: &State) -> Option<Activity> {
-        let idle = state.gate.idle_for(self.clock.now())?;
+        let now = self.clock.now();
+        let idle = state.gate.idle_for(now)?;
+        let quiet = state.known.route().filter(|route| route.quiet).and_then(|_| state.gate.quiet_for(now));
         Some(Activity {
             // Under the entry's lock: of two messages about a session, the later one has the higher number.
             seq: self.seq.fetch_add(1, Ordering::Relaxed) + 1,
             session: entry.id.clone(),
             generation: state.used,
             open: state.gate.open(),
-            idle_ms: u64::try_from(idle.as_millis()).unwrap_or(u64::MAX),
-            carriers: 0,
-            quiet_ms: None,
+            idle_ms: milliseconds(idle),
+            carriers: state.gate.carriers(),
+            quiet_ms: quiet.map(milliseconds),
         })
     }
+}
+
+fn milliseconds(age: Duration) -> u64 {
+    u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
 }

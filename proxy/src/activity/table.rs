@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bivouac_protocol::link::{FenceEcho, FromProxy};
@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use super::clock::Clock;
 use super::entry::{Entry, State};
 use super::gate::{self, Fenced};
+use super::moves::Moves;
 use crate::link::outbox::Outbox;
 use crate::metrics::Metrics;
 
@@ -51,13 +52,15 @@ pub(crate) enum Entered {
 
 /// Counts one use of a session, from before its route is looked up until the response has ended.
 pub(crate) struct Open {
-    table: Arc<Table>,
-    entry: Arc<Entry>,
+    pub(super) table: Arc<Table>,
+    pub(super) entry: Arc<Entry>,
+    /// What moves on it. Changed under the entry's lock.
+    pub(super) moves: AtomicU8,
 }
 
-/// One request that waits at a fence.
+/// One request, or some bytes of a carrier, that wait at a fence.
 pub(crate) struct AtFence {
-    table: Arc<Table>,
+    pub(super) table: Arc<Table>,
     pub(crate) entry: Arc<Entry>,
     pub(crate) fenced: Fenced,
 }
@@ -85,21 +88,24 @@ impl Table {
                     _ => self.count(entry, state),
                 }
                 self.metrics.opened();
-                Entered::Open(Open { table: self.clone(), entry: entry.clone() })
+                let moves = AtomicU8::new(Moves::default().to_bits());
+                Entered::Open(Open { table: self.clone(), entry: entry.clone(), moves })
             }
             gate::Entry::Held(fenced) => {
-                if state.knocked.replace(fenced.tag) != Some(fenced.tag) {
-                    let Fenced { tag, generation } = fenced;
-                    self.outbox.broadcast(&FromProxy::Knock(FenceEcho {
-                        session: id.clone(),
-                        generation,
-                        tag,
-                    }));
-                    self.metrics.knocked();
-                }
+                self.knock(entry, state, fenced);
                 Entered::Held(AtFence { table: self.clone(), entry: entry.clone(), fenced })
             }
         })
+    }
+
+    /// Knocks at a fence: once for all who wait there, on every link.
+    pub(super) fn knock(&self, entry: &Entry, state: &mut State, fenced: Fenced) {
+        let Fenced { tag, generation } = fenced;
+        if state.knocked.replace(tag) != Some(tag) {
+            let session = entry.id.clone();
+            self.outbox.broadcast(&FromProxy::Knock(FenceEcho { session, generation, tag }));
+            self.metrics.knocked();
+        }
     }
 
     /// Does something with the session's state; the entry is made if it is not there.
@@ -234,10 +240,10 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         let mut state = self.entry.lock();
-        if state.exists {
-            state.gate.leave(self.table.clock.now());
-        } else {
-            state.gate.withdraw();
+        match Moves::from_bits(self.moves.load(Ordering::Relaxed)) {
+            _ if !state.exists => state.gate.withdraw(),
+            moves if moves.is_silent() => state.gate.leave_carrier(self.table.clock.now()),
+            _ => state.gate.leave(self.table.clock.now()),
         }
         match state.gate.open() {
             0 => self.table.edge(&self.entry, &mut state),

@@ -4,18 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bivouac_protocol::link::FromProxy;
-use bivouac_protocol::{AllocationId, Generation, Phase, Reason, Route, RoutePhase};
+use bivouac_protocol::{Generation, Phase, Reason, Record, Route, RoutePhase};
 
 use super::HEARD_WITHIN;
-use super::standing::{Standing, refusal_of_end};
+use super::standing::{Recorded, Standing, refusal_of_end};
 use super::visit::{ONCE_IN, RECHECK, Visit};
 use crate::activity::entry::{Asked, Entry, Outcome};
 use crate::refusal::Refusal;
 use crate::routes::merge::Over;
 use crate::routes::resolve::Unreachable;
 
-/// A replica that is asked for a route gets this long before the directory is tried.
-const PATIENCE: Duration = Duration::from_millis(250);
 /// Generations that one request wakes, one after the other, if each ends before it is served.
 const WAKES_AT_MOST: u32 = 3;
 
@@ -43,19 +41,34 @@ impl Visit<'_> {
             (route, confirmed && self.inner.is_fresh(&state))
         };
         if let Some(route) = route.as_ref().filter(|_| confirmed) {
-            return Ok(match route.phase {
-                RoutePhase::Ready => Look::Go(route.clone()),
-                RoutePhase::Starting => Look::Wait(RECHECK),
-            });
+            match self.phase_on(route) {
+                Some(RoutePhase::Ready) => return Ok(Look::Go(route.clone())),
+                Some(RoutePhase::Starting) => return Ok(Look::Wait(RECHECK)),
+                // Where there is such a port, the directory had not heard of it when it was asked.
+                None => self.check_port(entry)?,
+            }
         }
         self.take_hold(entry)?;
         match self.standing(entry).await {
             Ok((standing, epoch)) => {
                 self.unreachable = false;
+                self.check_port(entry)?;
                 self.follow(entry, standing, epoch).await
             }
             Err(error) => self.without_record(entry, route, &error),
         }
+    }
+
+    /// How far the port has come that this request wants, if the route has it.
+    pub(super) fn phase_on(&self, route: &Route) -> Option<RoutePhase> {
+        route.endpoint(self.port.as_ref()).map(|endpoint| endpoint.phase)
+    }
+
+    /// Refuses a request whose port the session's template does not have, as its record says.
+    fn check_port(&self, entry: &Entry) -> Result<(), Refusal> {
+        let Some(label) = &self.port else { return Ok(()) };
+        let missing = entry.lock().recorded.as_ref().is_some_and(|recorded| !recorded.has(label));
+        if missing { Err(Refusal::UnknownPort) } else { Ok(()) }
     }
 
     /// The record, read after this proxy has joined, and under which membership.
@@ -67,12 +80,13 @@ impl Visit<'_> {
             _ => return Err(Unreachable::NoMember),
         };
         let parts = &self.inner.parts;
-        let standing = Standing::of(parts.resolver.record(entry).await?.as_ref().as_ref());
+        let record = parts.resolver.record(entry).await?;
+        let standing = note(entry, record.as_ref().as_ref());
         let Some(generation) = standing.live().filter(|generation| entry.lock().is_over(*generation)) else {
             return Ok((standing, epoch));
         };
         // Mostly that read was begun before the end. One that begins now, and says so too, has the last word.
-        let standing = Standing::of(parts.resolver.record_apart(&self.id).await?.as_ref());
+        let standing = note(entry, parts.resolver.record_apart(&self.id).await?.as_ref());
         if standing.live() == Some(generation) {
             parts.routes.reopen(&self.id, generation);
         }
@@ -92,7 +106,7 @@ impl Visit<'_> {
                 // A replica pushes the route of an allocation that it is about to pin.
                 Ok(Look::Wait(if routed { self.longer() } else { RECHECK }))
             }
-            Standing::Running { generation, allocation, was_ready } => {
+            Standing::Running { generation, allocation, was_ready, policy } => {
                 let route = self.exists(entry, generation);
                 parts.table.confirm(entry, generation, epoch);
                 let right = |route: &Arc<Route>| allocation.as_ref().is_none_or(|id| *id == route.allocation);
@@ -100,9 +114,12 @@ impl Visit<'_> {
                     parts.routes.forget(wrong);
                 }
                 match route.filter(right) {
+                    Some(route) if self.phase_on(&route).is_none() => {
+                        self.find(entry, generation, Some(&route.allocation), was_ready, &policy).await
+                    }
                     Some(_) if self.is_linked() => Ok(Look::Again),
-                    Some(route) => self.verify(entry, &route).await,
-                    None => self.find(entry, generation, allocation.as_ref(), was_ready).await,
+                    Some(route) => self.verify(entry, &route, &policy).await,
+                    None => self.find(entry, generation, allocation.as_ref(), was_ready, &policy).await,
                 }
             }
             Standing::Stopping { generation, reason } => {
@@ -128,66 +145,13 @@ impl Visit<'_> {
         (route.generation == generation).then_some(route)
     }
 
-    fn is_linked(&self) -> bool {
+    pub(super) fn is_linked(&self) -> bool {
         let table = &self.inner.parts.table;
         table.outbox.heard_within(HEARD_WITHIN, table.clock.now())
     }
 
-    /// No replica says whether this route is still good: the directory does.
-    async fn verify(&mut self, entry: &Arc<Entry>, route: &Arc<Route>) -> Result<Look, Refusal> {
-        let parts = &self.inner.parts;
-        match parts.resolver.place(&self.id, route.generation).await {
-            Ok(Some(place)) if place.allocation == route.allocation => {
-                if place.address != route.address {
-                    parts.routes.forget(route);
-                }
-                self.accept(entry, &place)
-            }
-            Ok(_) => Ok(Look::Wait(self.longer())),
-            Err(error) => self.without_record(entry, Some(route.clone()), &error),
-        }
-    }
-
-    /// There is no route: ask a replica, or look it up.
-    async fn find(
-        &mut self,
-        entry: &Arc<Entry>,
-        generation: Generation,
-        allocation: Option<&AllocationId>,
-        was_ready: bool,
-    ) -> Result<Look, Refusal> {
-        if self.only_if_never_ready && was_ready {
-            return Err(Refusal::BackendUnreachable);
-        }
-        let asked = !self.asked && self.ask(entry, FromProxy::Resolve { session: self.id.clone() });
-        self.asked = true;
-        if asked && !was_ready {
-            // The replica knows when it is ready; the directory does not.
-            return Ok(Look::Wait(PATIENCE));
-        }
-        match self.inner.parts.resolver.place(&self.id, generation).await {
-            Ok(Some(place)) if allocation.is_none_or(|id| *id == place.allocation) => {
-                self.accept(entry, &place)
-            }
-            Ok(_) => Ok(Look::Wait(self.longer())),
-            Err(error) => self.without_record(entry, None, &error),
-        }
-    }
-
-    /// Takes a place that record and directory agree about.
-    fn accept(&mut self, entry: &Arc<Entry>, place: &Arc<Route>) -> Result<Look, Refusal> {
-        let parts = &self.inner.parts;
-        if !parts.routes.push(Route { phase: RoutePhase::Ready, ..Route::clone(place) }) {
-            return Err(Refusal::Unresolvable);
-        }
-        let mut state = entry.lock();
-        state.verified_at = Some(parts.table.clock.now());
-        // Where it was retracted since the record was read, the record will say so in a moment.
-        Ok(if state.known.is_over(place.generation) { Look::Wait(self.longer()) } else { Look::Again })
-    }
-
     /// Record or directory cannot be read: what is known has to do.
-    fn without_record(
+    pub(super) fn without_record(
         &mut self,
         entry: &Arc<Entry>,
         route: Option<Arc<Route>>,
@@ -200,11 +164,14 @@ impl Visit<'_> {
             (state.known.over().filter(|over| over.ended).cloned(), state.exists)
         };
         match (route, over) {
-            (Some(route), _) if route.phase == RoutePhase::Ready => {
-                self.inner.parts.table.metrics.served_unconfirmed();
-                Ok(Look::Go(route))
-            }
-            (Some(_), _) => Ok(Look::Wait(RECHECK)),
+            (Some(route), _) => match self.phase_on(&route) {
+                Some(RoutePhase::Ready) => {
+                    self.inner.parts.table.metrics.served_unconfirmed();
+                    Ok(Look::Go(route))
+                }
+                Some(RoutePhase::Starting) => Ok(Look::Wait(RECHECK)),
+                None => self.check_port(entry).map(|()| Look::Wait(RECHECK)),
+            },
             (None, Some(over)) => self.ended(entry, over.generation, over.reason, over.wake),
             (None, None) if exists => Ok(Look::Wait(RECHECK)),
             (None, None) => Err(Refusal::Unresolvable),
@@ -244,7 +211,7 @@ impl Visit<'_> {
     }
 
     /// Asks a replica, another one each time, once a second for all who wait. `false`: there is none.
-    fn ask(&self, entry: &Arc<Entry>, question: FromProxy) -> bool {
+    pub(super) fn ask(&self, entry: &Arc<Entry>, question: FromProxy) -> bool {
         let parts = &self.inner.parts;
         let now = parts.table.clock.now();
         let mut state = entry.lock();
@@ -261,6 +228,14 @@ impl Visit<'_> {
         state.asked = sent.then_some(Asked { question, at: now, turn });
         sent
     }
+}
+
+/// What the record means; what stays known of it is kept for all who wait.
+fn note(entry: &Entry, record: Option<&Record>) -> Standing {
+    if let Some(record) = record {
+        entry.lock().recorded = Some(Box::new(Recorded::of(record)));
+    }
+    Standing::of(record)
 }
 
 /// What a replica's answer to a wake means, if it does not mean waiting.

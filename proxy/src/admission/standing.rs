@@ -1,6 +1,8 @@
 //! What a record means for a request. Pure.
 
-use bivouac_protocol::{AllocationId, Generation, Phase, Reason, Record};
+use std::collections::BTreeSet;
+
+use bivouac_protocol::{AllocationId, Generation, Phase, Policy, PortLabel, Reason, Record, Timeline};
 
 use crate::refusal::Refusal;
 
@@ -17,6 +19,8 @@ pub(crate) enum Standing {
         allocation: Option<AllocationId>,
         /// It has answered its readiness probe once.
         was_ready: bool,
+        /// What this run's template said: the directory knows nothing of it.
+        policy: Box<Policy>,
     },
     /// A stop is decided; it cannot be served until it has ended.
     Stopping { generation: Generation, reason: Option<Reason> },
@@ -34,6 +38,7 @@ impl Standing {
                 generation,
                 allocation: record.allocation.clone(),
                 was_ready: record.timeline.ready.is_some(),
+                policy: Box::new(record.policy.clone()),
             },
             Phase::Stopping => Self::Stopping { generation, reason },
             Phase::Ended => Self::Ended { generation, reason, wake: record.may_be_woken() },
@@ -57,6 +62,28 @@ impl Standing {
             Self::Claimed(generation) | Self::Running { generation, .. } => Some(*generation),
             Self::Unknown | Self::Stopping { .. } | Self::Ended { .. } => None,
         }
+    }
+}
+
+/// What stays known of a record once it was read: which ports there are, and how far the start has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Recorded {
+    /// Of which run.
+    pub(crate) generation: Generation,
+    /// When what of it happened.
+    pub(crate) timeline: Timeline,
+    ports: BTreeSet<PortLabel>,
+}
+
+impl Recorded {
+    pub(crate) fn of(record: &Record) -> Self {
+        let ports = record.policy.further.keys().chain([&record.policy.port]).cloned().collect();
+        Self { generation: record.generation, timeline: record.timeline.clone(), ports }
+    }
+
+    /// Whether its template has a port with this label.
+    pub(crate) fn has(&self, label: &PortLabel) -> bool {
+        self.ports.contains(label)
     }
 }
 

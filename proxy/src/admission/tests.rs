@@ -4,10 +4,13 @@ use bivouac_protocol::link::{FenceEcho, FromProxy};
 use bivouac_protocol::{Generation, Phase, ReasonCode, RoutePhase};
 use tokio::time::Instant;
 
+use super::admitted::FLUSH_AFTER_EXIT;
 use super::*;
 use crate::activity::entry::Outcome;
-use crate::activity::gate::FenceAnswer;
+use crate::activity::gate::{FenceAnswer, Fenced};
 use crate::testing::{Camp, HOLD_TIMEOUT, pass, said, tag};
+
+mod ports;
 
 const MOMENT: Duration = Duration::from_millis(100);
 
@@ -73,7 +76,9 @@ async fn waiting_ends_at_the_deadline() {
 async fn waiting_ends_with_the_client() {
     let camp = Camp::new();
     camp.claim(false).await;
-    assert!(camp.admission.admit(&camp.id, pass(MOMENT)).await.unwrap().is_none());
+    assert!(
+        camp.admission.admit(&camp.target(None), Grant::default(), pass(MOMENT)).await.unwrap().is_none()
+    );
     assert_eq!(camp.table.open(), 0);
 }
 
@@ -174,7 +179,7 @@ async fn requests_at_a_fence_knock_once_and_go_in_when_it_is_lifted() {
     pass(MOMENT).await;
     assert_eq!(said(&mut link), [FromProxy::Knock(echo)], "once per fence");
     assert!(!one.is_finished() && !two.is_finished());
-    camp.table.unfence(&camp.id, tag(1));
+    camp.table.unfence(&camp.id, Fenced { tag: tag(1), generation: Generation(1) });
     assert!(one.await.unwrap().is_ok() && two.await.unwrap().is_ok());
 }
 
@@ -307,7 +312,7 @@ async fn a_stop_cuts_what_is_open_and_an_exit_lets_it_run_out() {
     let admitted = camp.admit().await.unwrap();
     let began = Instant::now();
     camp.retract(1, true, ReasonCode::Exited);
-    assert_eq!(admitted.cut().await.map(|reason| reason.code), Some(ReasonCode::Exited));
+    assert_eq!(admitted.cut().await, Cut::Over(ReasonCode::Exited.into()));
     assert_eq!(began.elapsed(), FLUSH_AFTER_EXIT);
 
     camp.end(ReasonCode::Exited).await;
@@ -320,7 +325,7 @@ async fn a_stop_cuts_what_is_open_and_an_exit_lets_it_run_out() {
         () = ready(()) => {}
     }
     let (cut, ()) = tokio::join!(admitted.cut(), async { camp.retract(2, false, ReasonCode::Requested) });
-    assert_eq!(cut.map(|reason| reason.code), Some(ReasonCode::Requested));
+    assert_eq!(cut, Cut::Over(ReasonCode::Requested.into()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,18 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bivouac_protocol::{Route, SessionId};
+use bivouac_protocol::{PortLabel, Route, SessionId};
 use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
-use super::Inner;
+use super::at_fence::STUCK;
 use super::look::{Look, Woken};
-use super::standing::Standing;
+use super::{Inner, progress};
 use crate::activity::entry::Entry;
-use crate::activity::gate::Fenced;
 use crate::activity::table::{AtFence, Entered, Open};
 use crate::hold::Hold;
-use crate::lift::conclude;
+use crate::host::Target;
 use crate::refusal::Refusal;
 
 /// Whoever waits looks again this often.
@@ -29,8 +28,6 @@ pub(super) const ONCE_IN: Duration = Duration::from_millis(900);
 const SHORT: Duration = Duration::from_millis(10);
 /// Looks in a row without a pause, if each one has learned something.
 const AGAIN_AT_ONCE: u32 = 4;
-/// A commit that nothing is known of after this long is not on its way.
-const STUCK: Duration = Duration::from_secs(3);
 /// What a client is told that has waited long enough.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
@@ -39,6 +36,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 pub(super) struct Visit<'a> {
     pub(super) inner: &'a Arc<Inner>,
     pub(super) id: SessionId,
+    /// The port that it wants; `None`: the default one.
+    pub(super) port: Option<PortLabel>,
     hold: Option<Hold>,
     at_fence: Option<AtFence>,
     open: Option<Open>,
@@ -53,14 +52,15 @@ pub(super) struct Visit<'a> {
 }
 
 impl<'a> Visit<'a> {
-    pub(super) fn new(inner: &'a Arc<Inner>, id: &SessionId, entered: Entered) -> Self {
+    pub(super) fn new(inner: &'a Arc<Inner>, target: &Target, entered: Entered) -> Self {
         let (open, at_fence) = match entered {
             Entered::Open(open) => (Some(open), None),
             Entered::Held(at_fence) => (None, Some(at_fence)),
         };
         Self {
             inner,
-            id: id.clone(),
+            id: target.session.clone(),
+            port: target.port.clone(),
             hold: None,
             at_fence,
             open,
@@ -142,7 +142,7 @@ impl<'a> Visit<'a> {
         Err(if self.unreachable {
             Refusal::Unresolvable
         } else {
-            Refusal::StillStarting { retry_after: RETRY_AFTER }
+            Refusal::StillStarting { retry_after: RETRY_AFTER, progress: progress(&entry.lock()) }
         })
     }
 
@@ -172,29 +172,9 @@ impl<'a> Visit<'a> {
             }
             self.wait(&entry, changed, RECHECK).await?;
             if fenced() {
-                self.check_stop(&entry, at_fence.fenced, since.elapsed() >= STUCK).await;
+                self.inner.check_stop(&entry, at_fence.fenced, since.elapsed() >= STUCK).await;
             }
         }
-    }
-
-    /// Finds out what became of the generation that is fenced, once a second for all who wait. A stop that is `stuck`
-    /// while the session runs has a leader that is cut off from the ledger, though not from us: it is made impossible.
-    async fn check_stop(&self, entry: &Arc<Entry>, fenced: Fenced, stuck: bool) {
-        let parts = &self.inner.parts;
-        let now = parts.table.clock.now();
-        {
-            let mut state = entry.lock();
-            if state.checked_at.is_some_and(|at| now.saturating_sub(at) < ONCE_IN) {
-                return;
-            }
-            state.checked_at = Some(now);
-        }
-        if stuck {
-            parts.lifter.try_release(&entry.id, fenced).await;
-            return;
-        }
-        let Ok(record) = parts.resolver.record_apart(&entry.id).await else { return };
-        conclude(&parts.routes, &entry.id, fenced.generation, &Standing::of(record.as_ref()));
     }
 
     /// The next, longer pause.

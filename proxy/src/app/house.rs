@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Config;
+use crate::access::{self, Access};
 use crate::activity::clock::Clock;
 use crate::activity::table::Table;
 use crate::admission::standing::Standing;
@@ -28,9 +29,11 @@ use crate::routes::resolve::Resolver;
 
 /// Time that connections get to end once they are told to.
 const CUT_WITHIN: Duration = Duration::from_secs(3);
+/// Longest wait for a first link, before connections are taken over.
+const SETTLED_WITHIN: Duration = Duration::from_secs(3);
 /// Longest wait for a replica's farewell.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
-const FAREWELL_POLL: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(20);
 /// Pause between two looks for what may be forgotten.
 const SWEEP: Duration = Duration::from_secs(30);
 /// Records read in one of them.
@@ -63,6 +66,13 @@ impl House {
             boots: config.data_dir.join("boots"),
         };
         let keeper = Arc::new(Keeper::new(ledger.clone(), identity, table.clone()));
+        let access = Arc::new(Access::new(access::Parts {
+            table: table.clone(),
+            resolver: resolver.clone(),
+            ledger: ledger.clone(),
+            secrets: config.link_secrets.clone(),
+            allowed_origins: config.edge.allowed_origins.clone(),
+        }));
         let lifter = Arc::new(Lifter::new(table.clone(), routes.clone(), ledger));
         let admission = Admission::new(admission::Parts {
             lifter: lifter.clone(),
@@ -71,6 +81,7 @@ impl House {
             resolver: resolver.clone(),
             holds: Holds::new(config.holds_total, config.holds_per_session, metrics),
             membership: keeper.watch(),
+            access: access.clone(),
             hold_timeout: config.hold_timeout,
         });
         let links = Arc::new(link::Parts {
@@ -78,11 +89,22 @@ impl House {
             table,
             routes,
             resolver,
+            access,
             secrets: config.link_secrets.clone(),
             membership: keeper.watch(),
             farewell: Notify::new(),
         });
         Self { config, admission, keeper, links, directory }
+    }
+
+    /// Waits until this proxy knows what a service knows, for a moment: sessions are served from the ledger without.
+    pub(super) async fn settles(&self) {
+        let linked = async {
+            while self.links.table.outbox.up() == 0 {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        let _ = timeout(SETTLED_WITHIN, linked).await;
     }
 
     /// Lets what is open end by itself: for a while, once the proxy is to stop.
@@ -124,7 +146,7 @@ impl House {
         table.outbox.broadcast(&FromProxy::Goodbye);
         let unlinked = async {
             while table.outbox.up() > 0 {
-                tokio::time::sleep(FAREWELL_POLL).await;
+                tokio::time::sleep(POLL).await;
             }
         };
         tokio::select! {

@@ -2,129 +2,205 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::atomic::AtomicBool;
 use std::task::Poll;
 
-use bivouac_protocol::Reason;
+use bivouac_protocol::Route;
 use futures::FutureExt;
-use http::{HeaderValue, StatusCode, Version, header};
-use pingora_core::ErrorType;
-use pingora_core::protocols::Stream;
-use pingora_core::protocols::http::v1::client::HttpSession as Response;
-use pingora_core::protocols::http::v1::server::HttpSession;
+use http::{StatusCode, Version, header};
 use pingora_http::RequestHeader;
 
-use super::persistence;
+use super::Exchange;
+use super::backend::{Backend, Connection};
+use super::course::Course;
+use super::incoming::{BodyError, Incoming};
+use super::pace::{Bounds, Pace};
+use super::reply::Switched;
 use super::respond::{RespondError, Responded, Setting, respond};
 use super::upload::{UploadError, upload};
-use crate::admission::Admitted;
-use crate::connection::Client;
+use crate::admission::{Admitted, Cut};
 use crate::head::{self, Plan};
-use crate::headers::{self, Persistence, Trace};
+use crate::headers::{Persistence, RequestFields};
+use crate::listener::Gateway;
+use crate::log::Outcome;
 use crate::refusal::Refusal;
-use crate::stream::{Outlet, Wire, gone};
+use crate::stream::Socket;
 use crate::tunnel::Switch;
-use crate::upstream::Backend;
-
-/// Bytes that the heads of one response may have, all 1xx included.
-const RESPONSE_HEAD: usize = 256 * 1024;
 
 /// How it ended well.
 pub(super) enum Relayed {
     Response(Persistence),
-    Switched(Switch),
+    /// With the client's connection.
+    Switched(Socket, Switch),
 }
 
 /// How it ended else.
 pub(super) enum RelayError {
     /// A kept connection was closed before anything of a response came.
     Stale,
+    /// The backend has certainly not looked at the request.
+    Unprocessed,
     /// The client has seen nothing yet: it can be told.
     Refused(Refusal),
     /// The client has left, or has seen half a response.
-    Broken,
+    Broken(Outcome),
 }
 
 /// What ended the exchange while both directions were under way.
 enum End {
     Response(Result<Responded, RespondError>),
-    Body(pingora_core::BError),
+    Body(Refusal),
     Gone,
-    Cut(Option<Reason>),
+    Cut(Cut),
 }
 
-/// Forwards the request and its response.
-pub(super) async fn relay(
-    client: &mut Client,
-    request: &mut HttpSession,
-    backend: Backend,
-    admitted: &Admitted,
-    plan: Plan,
-    trace: &Trace,
-) -> Result<Relayed, RelayError> {
-    let Backend { wire: Wire { inlet, mut outlet, meter }, reused } = backend;
-    write_head(client, request.req_header(), &mut outlet, admitted, plan, trace)
-        .map_err(RelayError::Refused)?;
-    meter.expect_head(RESPONSE_HEAD);
-    let mut response = begin(inlet, request.req_header(), plan).await.map_err(|_| FAILED)?;
-    let (uploaded, begun) = (AtomicBool::new(false), AtomicBool::new(false));
-    let metrics = client.gateway.admission.metrics();
-    let setting = Setting {
-        method: request.req_header().method.clone(),
-        version: request.req_header().version,
-        upgrade: plan.upgrade,
-        persistence: persistence(client, request),
-        domain: &client.gateway.domain,
-        uploaded: &uploaded,
-        begun: &begun,
-        metrics,
-    };
-    let socket = client.outlet.socket().clone();
-    let end = {
-        let uploading = pin!(upload(request, &mut outlet, plan.body, &uploaded, metrics));
-        let on_head = |status: StatusCode| {
-            meter.head_done();
-            admitted.first_byte();
-            metrics.answered(status.as_u16());
-        };
-        let responding = pin!(respond(&mut response, &mut client.outlet, &setting, on_head));
-        both_ways(uploading, responding, pin!(gone(&socket)), pin!(admitted.cut())).await
-    };
-    let (begun, uploaded) = (begun.into_inner(), uploaded.into_inner());
-    match end {
-        End::Response(Ok(Responded::Complete(persistence))) => {
-            if uploaded && let Some(inlet) = reusable(response).await {
-                client.gateway.pool.keep(&admitted.route, Wire { inlet, outlet, meter });
-            }
-            Ok(Relayed::Response(persistence))
+impl End {
+    /// What it is to a response that had begun.
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Gone => Outcome::ClientGone,
+            Self::Body(refusal) => Outcome::Cut(refusal.code()),
+            Self::Cut(cut) => Outcome::Cut(cut.close().1),
+            Self::Response(Err(RespondError::Client(_))) => Outcome::ClientGone,
+            Self::Response(_) => Outcome::Broken,
         }
-        End::Response(Ok(Responded::Switched)) => {
-            admitted.first_byte();
-            metrics.answered(StatusCode::SWITCHING_PROTOCOLS.as_u16());
-            Ok(Relayed::Switched(switch(response, &outlet, &client.gateway.domain).await))
-        }
-        End::Response(Err(error)) => {
-            if begun && request.req_header().version == Version::HTTP_10 {
-                client.outlet.break_off();
-            }
-            let stale = reused && !meter.has_received();
-            Err(if begun { broken(&error, admitted) } else { failed(&error, stale, admitted) })
-        }
-        _ if begun => {
-            // Stopped in the middle of a write: what is still gathered has no place any more.
-            client.outlet.discard();
-            client.outlet.break_off();
-            Err(RelayError::Broken)
-        }
-        End::Body(error) if is_departure(&error) => Err(RelayError::Broken),
-        End::Body(_) => Err(RelayError::Refused(Refusal::BadRequest("the request's body is malformed"))),
-        End::Gone => Err(RelayError::Broken),
-        End::Cut(Some(reason)) => Err(RelayError::Refused(Refusal::Ended(Some(reason)))),
-        End::Cut(None) => Err(RelayError::Refused(Refusal::Draining)),
     }
 }
 
-const FAILED: RelayError = RelayError::Refused(Refusal::BackendFailed);
+impl Exchange<'_> {
+    /// Forwards the request and its response.
+    pub(super) async fn relay(
+        &mut self,
+        asked: &mut Incoming,
+        connection: Connection,
+        admitted: &Admitted,
+        plan: Plan,
+        bounds: Bounds,
+    ) -> Result<Relayed, RelayError> {
+        let mut backend = self.ask(asked.head(), connection, admitted, plan).await?;
+        let setting = setting(self.gateway, asked, plan);
+        let course = Course::new(admitted, &self.account);
+        let end = {
+            let watched = self.reply.watched();
+            let uploading = pin!(upload(asked, &mut backend.to, plan.body, bounds, &course));
+            let responding = pin!(respond(&mut backend.from, self.reply, &setting, &course));
+            both_ways(uploading, responding, pin!(gone(watched)), pin!(admitted.cut())).await
+        };
+        let (begun, uploaded) = (course.begun.into_inner(), course.uploaded.into_inner());
+        match end {
+            End::Response(Ok(Responded::Complete(persistence))) => {
+                if uploaded {
+                    backend.keep(&self.gateway.pool, admitted.route(), admitted.endpoint()).await;
+                }
+                Ok(Relayed::Response(persistence))
+            }
+            End::Response(Ok(Responded::Switched)) => self.switch(asked, backend, admitted),
+            end if begun => Err(RelayError::Broken(self.broken(&end, setting.version, admitted))),
+            End::Response(Err(error)) => Err(failed(&error, &backend, admitted)),
+            End::Gone => Err(RelayError::Broken(Outcome::ClientGone)),
+            End::Body(refusal) => Err(RelayError::Refused(refusal)),
+            End::Cut(cut) => Err(RelayError::Refused(cut.refusal())),
+        }
+    }
+
+    /// Half a response is out: it must not look whole.
+    fn broken(&mut self, end: &End, version: Version, admitted: &Admitted) -> Outcome {
+        let failure = if let End::Response(Err(error)) = end { Some(error) } else { None };
+        if let Some(error) = failure {
+            log(error, admitted);
+        }
+        // Stopped in the middle of a write, what is still gathered has no place any more. What came before a backend broke
+        // off is the client's.
+        if failure.is_none_or(is_stalled) {
+            self.reply.discard();
+            self.reply.break_off();
+        } else if version == Version::HTTP_10 {
+            // Nothing frames it but the connection's end.
+            self.reply.break_off();
+        }
+        end.outcome()
+    }
+
+    /// What the request's body is held to. One that says itself that it is too long does not reach the backend.
+    pub(super) fn bounds(&self, asked: &Incoming, route: &Route, plan: Plan) -> Result<Bounds, Refusal> {
+        let most = route.rules.max_body;
+        let told = plan.body.length();
+        if most.zip(told).is_some_and(|(most, told)| told > most) {
+            return Err(Refusal::BodyTooLarge);
+        }
+        let limits = &self.gateway.limits;
+        let pace = (asked.is_paced() && told != Some(0)).then(|| {
+            let asks = asked.head().headers.contains_key(header::EXPECT);
+            Pace::new(limits.body_window, limits.body_least, asks)
+        });
+        Ok(Bounds { most, pace })
+    }
+
+    async fn ask(
+        &self,
+        head: &RequestHeader,
+        connection: Connection,
+        admitted: &Admitted,
+        plan: Plan,
+    ) -> Result<Backend, RelayError> {
+        let fields = RequestFields {
+            host: head::host(&head.headers).map_err(RelayError::Refused)?,
+            target: head::origin_form(head).map_err(RelayError::Refused)?,
+            plan,
+            session: &admitted.route().session,
+            generation: admitted.route().generation,
+            visitor: &self.visitor,
+            trace: &self.trace,
+            grant: admitted.grant(),
+        };
+        connection.ask(head, &fields).await.map_err(|error| {
+            if error.is_unprocessed() {
+                RelayError::Unprocessed
+            } else {
+                RelayError::Refused(error.refusal())
+            }
+        })
+    }
+
+    /// What the tunnel begins with: the backend's 101, and what came behind it.
+    fn switch(
+        &mut self,
+        asked: &mut Incoming,
+        backend: Backend,
+        admitted: &Admitted,
+    ) -> Result<Relayed, RelayError> {
+        let Some(head) = backend.from.head() else { return Err(RelayError::Refused(Refusal::BackendFailed)) };
+        let offered_ours = admitted.grant().strip.offered_ours;
+        let switched = self.reply.switch(asked, head, offered_ours, &self.gateway.domain);
+        let Ok(Switched { socket, greeting }) = switched else {
+            return Err(RelayError::Refused(Refusal::BackendFailed));
+        };
+        Course::new(admitted, &self.account).answered(StatusCode::SWITCHING_PROTOCOLS);
+        let Some((backend, early)) = backend.into_tunnel() else {
+            return Err(RelayError::Broken(Outcome::Broken));
+        };
+        Ok(Relayed::Switched(socket, Switch { backend, greeting, early }))
+    }
+}
+
+fn setting<'a>(gateway: &'a Gateway, asked: &Incoming, plan: Plan) -> Setting<'a> {
+    let head = asked.head();
+    Setting {
+        method: head.method.clone(),
+        version: head.version,
+        asked: head::asks_for_upgrade(head),
+        upgrade: plan.upgrade,
+        trailers: head.version == Version::HTTP_2 || head::takes_trailers(&head.headers),
+        persistence: asked.persistence(gateway.closing.token.is_cancelled()),
+        domain: &gateway.domain,
+    }
+}
+
+async fn gone(watched: Option<Socket>) {
+    match watched {
+        Some(socket) => socket.gone().await,
+        None => std::future::pending().await,
+    }
+}
 
 /// Runs both directions until the response is over, or something ends them both. The client's departure shows in the
 /// upload while there is one, and is watched for afterwards.
@@ -132,7 +208,7 @@ async fn both_ways(
     mut uploading: Pin<&mut impl Future<Output = Result<(), UploadError>>>,
     mut responding: Pin<&mut impl Future<Output = Result<Responded, RespondError>>>,
     mut gone: Pin<&mut impl Future<Output = ()>>,
-    mut cut: Pin<&mut impl Future<Output = Option<Reason>>>,
+    mut cut: Pin<&mut impl Future<Output = Cut>>,
 ) -> End {
     let mut sending = true;
     poll_fn(|cx| {
@@ -140,11 +216,16 @@ async fn both_ways(
             sending = false;
             match sent {
                 Ok(()) => {}
-                Err(UploadError::Client(error)) => return Poll::Ready(End::Body(error)),
                 // It may have answered before it stopped listening.
                 Err(UploadError::Backend(error)) => {
                     tracing::trace!(%error, "A backend takes no more of a request.")
                 }
+                Err(UploadError::Client(BodyError::Left)) => return Poll::Ready(End::Gone),
+                Err(UploadError::Client(BodyError::Malformed)) => {
+                    return Poll::Ready(End::Body(Refusal::BadRequest("the request's body is malformed")));
+                }
+                Err(UploadError::TooLarge) => return Poll::Ready(End::Body(Refusal::BodyTooLarge)),
+                Err(UploadError::TooSlow) => return Poll::Ready(End::Body(Refusal::BodyTimeout)),
             }
         }
         if let Poll::Ready(result) = responding.as_mut().poll(cx) {
@@ -158,91 +239,34 @@ async fn both_ways(
     .await
 }
 
-fn write_head(
-    client: &Client,
-    head: &RequestHeader,
-    outlet: &mut Outlet,
-    admitted: &Admitted,
-    plan: Plan,
-    trace: &Trace,
-) -> Result<(), Refusal> {
-    let whereto = (head::origin_form(head)?, head::host(&head.headers)?);
-    headers::write_request(outlet.buffer(), head, whereto, plan, &admitted.route, (&client.forwarded, trace));
-    Ok(())
-}
-
-/// The session that reads the response. It has to know what is answered, as that decides where the response ends: it is
-/// told by a head that goes nowhere.
-async fn begin(inlet: Stream, request: &RequestHeader, plan: Plan) -> pingora_core::Result<Response> {
-    let mut response = Response::new(inlet);
-    let mut asked = RequestHeader::build_no_case(request.method.clone(), b"/", Some(0))?;
-    if plan.upgrade {
-        asked.insert_header(header::UPGRADE, HeaderValue::from_static("any"))?;
-    }
-    response.write_request_header(Box::new(asked)).await?;
-    Ok(response)
-}
-
-/// The connection, if the response has ended so that the next one can follow.
-async fn reusable(mut response: Response) -> Option<Stream> {
-    let head = response.resp_header()?;
-    let ambiguous = head.headers.contains_key(header::TRANSFER_ENCODING)
-        && head::has_line(&response.get_headers_raw_bytes(), b"content-length");
-    response.respect_keepalive();
-    if ambiguous { None } else { response.reuse().await }
-}
-
-/// What the tunnel begins with: the backend's 101, and what came behind it.
-async fn switch(mut response: Response, outlet: &Outlet, domain: &str) -> Switch {
-    let mut greeting = Vec::with_capacity(512);
-    if let Some(head) = response.resp_header() {
-        headers::write_switch(&mut greeting, head, domain);
-    }
-    // What was read with the head is there at once; nothing is waited for.
-    let early = match response.read_body_ref().now_or_never() {
-        Some(Ok(Some(early))) => early.to_vec(),
-        _ => Vec::new(),
-    };
-    Switch { backend: outlet.socket().clone(), greeting, early }
-}
-
 /// The backend failed before the client saw anything.
-fn failed(error: &RespondError, stale: bool, admitted: &Admitted) -> RelayError {
+fn failed(error: &RespondError, backend: &Backend, admitted: &Admitted) -> RelayError {
     let refusal = match error {
-        RespondError::Client(_) => return RelayError::Broken,
-        RespondError::Backend(_) if stale => return RelayError::Stale,
+        RespondError::Client(_) => return RelayError::Broken(Outcome::ClientGone),
+        RespondError::Backend(error) if error.is_unprocessed() => return RelayError::Unprocessed,
+        RespondError::Backend(error) if backend.was_stale(error) => return RelayError::Stale,
         // If it failed because it was stopped, that is what the client should read.
-        _ => match admitted.cut().now_or_never() {
-            Some(Some(reason)) => Refusal::Ended(Some(reason)),
-            Some(None) => Refusal::Draining,
-            None => Refusal::BackendFailed,
-        },
+        _ => admitted.cut().now_or_never().map_or(Refusal::BackendFailed, |cut| cut.refusal()),
     };
     log(error, admitted);
     RelayError::Refused(refusal)
 }
 
-fn broken(error: &RespondError, admitted: &Admitted) -> RelayError {
-    log(error, admitted);
-    RelayError::Broken
+/// Whether the client has taken nothing for too long.
+fn is_stalled(error: &RespondError) -> bool {
+    matches!(error, RespondError::Client(error) if error.kind() == std::io::ErrorKind::TimedOut)
 }
 
 fn log(error: &RespondError, admitted: &Admitted) {
-    let route = &admitted.route;
+    let route = admitted.route();
     match error {
         RespondError::Client(error) => tracing::debug!(%error, "A client left in the middle of a response."),
         RespondError::Backend(error) => {
-            // The kind alone: an error's text may quote what the backend sent.
-            let kind = error.etype().as_str();
+            let kind = error.kind();
             tracing::info!(session.id = %route.session, generation = %route.generation, kind, "A backend broke off its response.");
         }
         RespondError::Protocol(what) => {
             tracing::info!(session.id = %route.session, generation = %route.generation, what, "A backend sent what is no response.");
         }
     }
-}
-
-/// Whether the client's end of the connection is gone, rather than its body malformed.
-fn is_departure(error: &pingora_core::Error) -> bool {
-    matches!(error.etype(), ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::ReadTimedout)
 }

@@ -1,18 +1,19 @@
 //! The response's way to the client: its heads, then its body, piece by piece as it comes.
 
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::pin::{Pin, pin};
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use http::{Method, StatusCode, Version, header};
-use pingora_core::protocols::http::v1::client::HttpSession;
 use pingora_http::ResponseHeader;
 
+use super::backend::{BackendError, FromBackend};
+use super::course::Course;
+use super::reply::Reply;
 use crate::framing::Framing;
 use crate::headers::{self, Persistence};
-use crate::metrics::Metrics;
-use crate::stream::Outlet;
 
 /// What the response depends on.
 pub(super) struct Setting<'a> {
@@ -20,18 +21,16 @@ pub(super) struct Setting<'a> {
     pub(super) method: Method,
     /// The client's.
     pub(super) version: Version,
-    /// Whether the client asked for another protocol.
+    /// Whether the client asked for another protocol: what it sends next may be in that.
+    pub(super) asked: bool,
+    /// Whether the backend was asked for it.
     pub(super) upgrade: bool,
+    /// Whether the client wants what stands behind a body.
+    pub(super) trailers: bool,
     /// What the client may expect of its connection, if its request is over by then.
     pub(super) persistence: Persistence,
     /// Above which no cookie is set.
     pub(super) domain: &'a str,
-    /// Whether the whole request has been sent.
-    pub(super) uploaded: &'a AtomicBool,
-    /// Set when the client may have seen something of a response.
-    pub(super) begun: &'a AtomicBool,
-    /// Where its bytes are counted.
-    pub(super) metrics: &'a Metrics,
 }
 
 /// How it ended well.
@@ -45,60 +44,71 @@ pub(super) enum Responded {
 /// Which side ended it early.
 pub(super) enum RespondError {
     /// The backend broke off, or cannot be understood.
-    Backend(pingora_core::BError),
+    Backend(BackendError),
     /// The backend broke the rules.
     Protocol(&'static str),
     /// The client takes no more.
     Client(io::Error),
 }
 
-/// Sends the whole response. `on_head` is called with its status once its final head is on its way.
+/// Sends the whole response.
 pub(super) async fn respond(
-    response: &mut HttpSession,
-    outlet: &mut Outlet,
+    from: &mut FromBackend,
+    reply: &mut Reply,
     setting: &Setting<'_>,
-    on_head: impl FnOnce(StatusCode),
+    course: &Course<'_>,
 ) -> Result<Responded, RespondError> {
-    let Some(head) = final_head(response, outlet, setting).await? else { return Ok(Responded::Switched) };
+    if !read_final_head(from, reply, setting, course).await? {
+        return Ok(Responded::Switched);
+    }
+    let head = head_of(from)?;
     if !is_framed_plainly(head) {
         return Err(RespondError::Protocol("a Transfer-Encoding other than chunked"));
     }
-    let body = headers::framing(head, &setting.method, setting.version);
+    let body = body_of(from, head, setting);
     // A client that is still sending cannot be told later that nobody reads it any more.
-    let over = setting.uploaded.load(Ordering::Relaxed) && body != Framing::UntilClose && !setting.upgrade;
+    let over = course.uploaded.load(Ordering::Relaxed) && body != Framing::UntilClose && !setting.asked;
     let persistence = if over { setting.persistence } else { Persistence::Close };
-    headers::write_response(outlet.buffer(), head, body, persistence, setting.domain);
-    setting.begun.store(true, Ordering::Relaxed);
-    on_head(head.status);
-    send_body(response, outlet, body, setting.metrics).await?;
+    reply.begin(head, body, persistence, setting.domain).map_err(RespondError::Client)?;
+    course.begun.store(true, Ordering::Relaxed);
+    course.answered(head.status);
+    course.to_client.begin();
+    from.head_done();
+    send_body(from, reply, body, course).await?;
+    let trailers = from.trailers().await.map_err(RespondError::Backend)?;
+    reply.end(body, trailers.filter(|_| setting.trailers)).await.map_err(RespondError::Client)?;
     Ok(Responded::Complete(persistence))
 }
 
-/// Reads heads until the final one; those before it are passed on. `None`: the protocol is switched.
-async fn final_head<'a>(
-    response: &'a mut HttpSession,
-    outlet: &mut Outlet,
+/// Reads heads until the final one; those before it are passed on. False: the protocol is switched.
+async fn read_final_head(
+    from: &mut FromBackend,
+    reply: &mut Reply,
     setting: &Setting<'_>,
-) -> Result<Option<&'a ResponseHeader>, RespondError> {
+    course: &Course<'_>,
+) -> Result<bool, RespondError> {
     loop {
-        response.read_response().await.map_err(RespondError::Backend)?;
-        let Some(head) = response.resp_header() else { return Err(RespondError::Protocol("no head")) };
+        beside(reply, pin!(from.read_head())).await?.map_err(RespondError::Backend)?;
+        let head = head_of(from)?;
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             let agreed = setting.upgrade && head.version == Version::HTTP_11;
-            return if agreed { Ok(None) } else { Err(RespondError::Protocol("101 that nobody asked for")) };
+            return if agreed { Ok(false) } else { Err(RespondError::Protocol("101 that nobody asked for")) };
         }
         if !head.status.is_informational() {
-            break;
+            return Ok(true);
         }
         // HTTP/1.0 knows no 1xx.
-        if setting.version == Version::HTTP_11 {
-            headers::write_interim(outlet.buffer(), head, setting.domain);
-            setting.begun.store(true, Ordering::Relaxed);
-            outlet.flush().await.map_err(RespondError::Client)?;
-            setting.begun.store(false, Ordering::Relaxed);
+        if setting.version >= Version::HTTP_11 {
+            reply.interim(head, setting.domain).map_err(RespondError::Client)?;
+            course.begun.store(true, Ordering::Relaxed);
+            reply.flush().await.map_err(RespondError::Client)?;
+            course.begun.store(false, Ordering::Relaxed);
         }
     }
-    Ok(response.resp_header())
+}
+
+fn head_of(from: &FromBackend) -> Result<&ResponseHeader, RespondError> {
+    from.head().ok_or(RespondError::Protocol("no head"))
 }
 
 /// Whether the body's end is told in a way that both of us read alike.
@@ -108,32 +118,53 @@ fn is_framed_plainly(head: &ResponseHeader) -> bool {
         && codings.next().is_none()
 }
 
+/// How the body is written to the client.
+fn body_of(from: &FromBackend, head: &ResponseHeader, setting: &Setting<'_>) -> Framing {
+    // A gRPC server that refuses says so in its one head: with an end of its own behind it, that would be no answer.
+    if from.ends_with_head() && setting.version == Version::HTTP_2 {
+        return Framing::Empty;
+    }
+    headers::framing(head, &setting.method, setting.version)
+}
+
 async fn send_body(
-    response: &mut HttpSession,
-    outlet: &mut Outlet,
+    from: &mut FromBackend,
+    reply: &mut Reply,
     body: Framing,
-    metrics: &Metrics,
+    course: &Course<'_>,
 ) -> Result<(), RespondError> {
     loop {
         let piece = {
-            let mut reading = pin!(response.read_body_ref());
+            let mut reading = pin!(from.piece());
             match futures::poll!(reading.as_mut()) {
                 Poll::Ready(piece) => piece,
                 // Nothing more is at hand: what was gathered goes out, above all the head.
                 Poll::Pending => {
-                    outlet.flush().await.map_err(RespondError::Client)?;
-                    reading.await
+                    reply.flush().await.map_err(RespondError::Client)?;
+                    course.to_client.hush();
+                    beside(reply, reading).await?
                 }
             }
         };
-        match piece.map_err(RespondError::Backend)? {
-            Some(piece) => {
-                outlet.send(body, piece).await.map_err(RespondError::Client)?;
-                metrics.carried(0, piece.len() as u64);
-            }
-            None => break,
-        }
+        let Some(piece) = piece.map_err(RespondError::Backend)? else { return Ok(()) };
+        let length = piece.bytes().len() as u64;
+        course.to_client.passes().await;
+        reply.send(body, piece).await.map_err(RespondError::Client)?;
+        course.carried(0, length);
     }
-    body.end(outlet.buffer());
-    outlet.flush().await.map_err(RespondError::Client)
+}
+
+/// Waits for the backend, unless the client takes its request back meanwhile.
+async fn beside<T>(
+    reply: &mut Reply,
+    mut waiting: Pin<&mut impl Future<Output = T>>,
+) -> Result<T, RespondError> {
+    poll_fn(|cx| match waiting.as_mut().poll(cx) {
+        Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
+        Poll::Pending => {
+            let left = |()| Err(RespondError::Client(io::ErrorKind::ConnectionReset.into()));
+            reply.poll_taken_back(cx).map(left)
+        }
+    })
+    .await
 }

@@ -5,6 +5,8 @@ mod fixture;
 mod framing;
 mod hold;
 mod limits;
+mod quiet;
 mod refusals;
+mod trailers;
 mod upgrade;
 mod world;

@@ -1,11 +1,15 @@
 //! The response's head as the client gets it.
 
-use http::{HeaderName, Method, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, Method, StatusCode, Version, header};
 use pingora_core::protocols::http::date::get_cached_date;
 use pingora_http::ResponseHeader;
 
-use super::{Nominated, cookies, field, is_hop_by_hop};
+use super::sink::{Head, Sink};
+use super::{Nominated, cookies, is_hop_by_hop};
 use crate::framing::Framing;
+
+/// The subprotocol that a client offers beside its ticket, so that there is one to be chosen.
+const OURS: &[u8] = b"bivouac.v1";
 
 /// What the client is told about the connection after this response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +22,18 @@ pub(crate) enum Persistence {
     Close,
 }
 
-/// How this response's body is to be written to a client of `version`; `known` is how the backend wrote it.
+impl Persistence {
+    /// Appends what tells it.
+    pub(crate) fn write(self, buffer: &mut Vec<u8>) {
+        match self {
+            Self::Implied => {}
+            Self::Announced => buffer.put(b"Connection", b"keep-alive"),
+            Self::Close => buffer.put(b"Connection", b"close"),
+        }
+    }
+}
+
+/// How this response's body is to be written to a client of `version`; its head says how the backend wrote it.
 pub(crate) fn framing(response: &ResponseHeader, method: &Method, version: Version) -> Framing {
     if *method == Method::HEAD || matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
     {
@@ -30,12 +45,12 @@ pub(crate) fn framing(response: &ResponseHeader, method: &Method, version: Versi
     match length {
         Some(length) => Framing::Length(length),
         // A body that ends with the backend's connection is given an end of its own, so that ours can go on.
-        None if version == Version::HTTP_11 => Framing::Chunked,
+        None if version >= Version::HTTP_11 => Framing::Chunked,
         None => Framing::UntilClose,
     }
 }
 
-/// Appends the final head.
+/// Appends the final head as HTTP/1.1 has it.
 pub(crate) fn write_response(
     buffer: &mut Vec<u8>,
     response: &ResponseHeader,
@@ -44,44 +59,72 @@ pub(crate) fn write_response(
     session_domain: &str,
 ) {
     write_status(buffer, response);
-    write_fields(buffer, response, session_domain, Some(body));
-    if !response.headers.contains_key(header::DATE) {
-        field(buffer, b"Date", get_cached_date().as_bytes());
-    }
+    final_fields(buffer, response, body, session_domain);
     if body == Framing::Chunked {
-        field(buffer, b"Transfer-Encoding", b"chunked");
+        buffer.put(b"Transfer-Encoding", b"chunked");
     }
     // 426 names the protocols it wants in a field that only counts together with Connection.
     if response.status == StatusCode::UPGRADE_REQUIRED && response.headers.contains_key(header::UPGRADE) {
         write_upgrade(buffer, response);
     }
-    match persistence {
-        Persistence::Implied => {}
-        Persistence::Announced => field(buffer, b"Connection", b"keep-alive"),
-        Persistence::Close => field(buffer, b"Connection", b"close"),
-    }
+    persistence.write(buffer);
     buffer.extend_from_slice(b"\r\n");
+}
+
+/// The fields of a head as HTTP/2 has it. `body`: of a final response; `None` is a 1xx.
+pub(crate) fn response_map(
+    response: &ResponseHeader,
+    body: Option<Framing>,
+    session_domain: &str,
+) -> HeaderMap {
+    let mut map = HeaderMap::with_capacity(response.headers.len() + 1);
+    match body {
+        Some(body) => final_fields(&mut map, response, body, session_domain),
+        None => fields(&mut map, response, session_domain, None),
+    }
+    map
 }
 
 /// Appends the head of a 1xx response.
 pub(crate) fn write_interim(buffer: &mut Vec<u8>, response: &ResponseHeader, session_domain: &str) {
     write_status(buffer, response);
-    write_fields(buffer, response, session_domain, None);
+    fields(buffer, response, session_domain, None);
     buffer.extend_from_slice(b"\r\n");
 }
 
-/// Appends the head of a 101: from here on the connection speaks another protocol.
-pub(crate) fn write_switch(buffer: &mut Vec<u8>, response: &ResponseHeader, session_domain: &str) {
+/// Appends the head of a 101: from here on the connection speaks another protocol. `offered_ours`: our own subprotocol
+/// was, and a browser gives up where none of those it offered is chosen.
+pub(crate) fn write_switch(
+    buffer: &mut Vec<u8>,
+    response: &ResponseHeader,
+    offered_ours: bool,
+    session_domain: &str,
+) {
     write_status(buffer, response);
-    write_fields(buffer, response, session_domain, None);
+    switch_fields(buffer, response, offered_ours, session_domain);
     write_upgrade(buffer, response);
     buffer.extend_from_slice(b"\r\n");
 }
 
+/// The fields of a 200 that stands for a 101 in HTTP/2.
+pub(crate) fn switch_map(response: &ResponseHeader, offered_ours: bool, session_domain: &str) -> HeaderMap {
+    let mut map = HeaderMap::with_capacity(response.headers.len());
+    switch_fields(&mut map, response, offered_ours, session_domain);
+    map.remove(header::SEC_WEBSOCKET_ACCEPT);
+    map
+}
+
+fn switch_fields(sink: &mut impl Sink, response: &ResponseHeader, offered_ours: bool, session_domain: &str) {
+    fields(sink, response, session_domain, None);
+    if offered_ours && !response.headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL) {
+        sink.put(b"Sec-WebSocket-Protocol", OURS);
+    }
+}
+
 fn write_upgrade(buffer: &mut Vec<u8>, response: &ResponseHeader) {
-    field(buffer, b"Connection", b"Upgrade");
+    buffer.put(b"Connection", b"Upgrade");
     for protocol in response.headers.get_all(header::UPGRADE) {
-        field(buffer, b"Upgrade", protocol.as_bytes());
+        buffer.put(b"Upgrade", protocol.as_bytes());
     }
 }
 
@@ -93,16 +136,18 @@ fn write_status(buffer: &mut Vec<u8>, response: &ResponseHeader) {
     buffer.extend_from_slice(b"\r\n");
 }
 
+fn final_fields(sink: &mut impl Sink, response: &ResponseHeader, body: Framing, session_domain: &str) {
+    fields(sink, response, session_domain, Some(body));
+    if !response.headers.contains_key(header::DATE) {
+        sink.put(b"Date", get_cached_date().as_bytes());
+    }
+}
+
 /// Everything that is the client's business. `body` is that of a final response.
-fn write_fields(
-    buffer: &mut Vec<u8>,
-    response: &ResponseHeader,
-    session_domain: &str,
-    body: Option<Framing>,
-) {
+fn fields(sink: &mut impl Sink, response: &ResponseHeader, session_domain: &str, body: Option<Framing>) {
     let nominated = Nominated::of(&response.headers);
     let mut length_written = false;
-    for ((name, value), (as_written, _)) in response.headers.iter().zip(response.case_header_iter()) {
+    for (name, as_written, value) in response.fields() {
         if is_hop_by_hop(name.as_str()) || nominated.contains(name) && !is_essential(name) {
             continue;
         }
@@ -115,7 +160,7 @@ fn write_fields(
         if *name == header::SET_COOKIE && !cookies::may_be_set(value.as_bytes(), session_domain) {
             continue;
         }
-        field(buffer, as_written.as_slice(), value.as_bytes());
+        sink.pass(name, as_written, value);
     }
 }
 

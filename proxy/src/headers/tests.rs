@@ -1,38 +1,54 @@
-use bivouac_protocol::{Endpoint, Generation, Protocol, Route, RoutePhase};
+use bivouac_protocol::Generation;
 use http::{Method, Version};
 use pingora_http::{RequestHeader, ResponseHeader};
 use proptest::prelude::*;
 
 use super::*;
+use crate::access::{Grant, Strip};
 use crate::framing::Framing;
 use crate::head::Plan;
+use crate::visitor::Visitor;
 
 const PLAIN: Plan = Plan { body: Framing::Empty, upgrade: false, websocket: false, navigation: false };
 
-fn route() -> Route {
-    Route::new(
-        "abcdefghijklmnop2345".parse().unwrap(),
-        Generation(7),
-        "a1".parse().unwrap(),
-        "http".parse().unwrap(),
-        Endpoint {
-            address: "127.0.0.1:20000".parse().unwrap(),
-            protocol: Protocol::Http,
-            phase: RoutePhase::Ready,
-        },
-    )
-}
-
-fn sent(fields: &[(&str, &str)], plan: Plan) -> String {
+fn asked(fields: &[(&str, &str)]) -> RequestHeader {
     let mut request = RequestHeader::build("GET", b"/a?b", None).unwrap();
     for (name, value) in fields {
         request.append_header((*name).to_owned(), *value).unwrap();
     }
+    request
+}
+
+/// What a backend gets of a request, in the form that `write` gives it.
+fn told<T>(
+    request: &RequestHeader,
+    plan: Plan,
+    grant: &Grant,
+    write: impl Fn(&RequestHeader, &RequestFields<'_>) -> T,
+) -> T {
+    let client = "2001:db8::1".parse().unwrap();
+    let visitor = Visitor::new(client, false, &std::sync::Arc::from([]));
+    let fields = RequestFields {
+        host: b"x.localhost:80",
+        target: b"/a?b",
+        plan,
+        session: &"abcdefghijklmnop2345".parse().unwrap(),
+        generation: Generation(7),
+        visitor: &visitor,
+        trace: &Trace::random(),
+        grant,
+    };
+    write(request, &fields)
+}
+
+fn written(request: &RequestHeader, fields: &RequestFields<'_>) -> String {
     let mut wire = Vec::new();
-    let forwarded = Forwarded::new("2001:db8::1".parse().unwrap());
-    let whereto = (b"/a?b".as_slice(), b"x.localhost:80".as_slice());
-    write_request(&mut wire, &request, whereto, plan, &route(), (&forwarded, &Trace::random()));
+    write_request(&mut wire, request, fields);
     String::from_utf8(wire).unwrap()
+}
+
+fn sent(fields: &[(&str, &str)], plan: Plan) -> String {
+    told(&asked(fields), plan, &Grant::default(), written)
 }
 
 /// All values of a field, by its exact name in any case.
@@ -150,6 +166,108 @@ fn our_cookie_never_reaches_a_backend() {
     assert_eq!(values(&head, "cookie"), ["a=1"]);
 }
 
+#[test]
+fn a_ticket_never_reaches_a_backend_but_its_user_does() {
+    let fields = [
+        ("Authorization", "Bearer secret"),
+        ("Sec-WebSocket-Protocol", "bivouac.v1, bivouac.ticket.secret"),
+        ("Sec-WebSocket-Protocol", "chat"),
+        ("Referer", "https://x.localhost/a?bivouac_ticket=secret"),
+        ("X-Bivouac-User", "secret"),
+        ("Cookie", "bivouac=secret"),
+    ];
+    let grant = Grant {
+        user: Some("ada".into()),
+        claims: Some("{\"role\":\"owner\"}".into()),
+        strip: Strip {
+            authorization: true,
+            protocols: Some(b"chat".to_vec()),
+            target: Some(b"/a?c".to_vec()),
+            offered_ours: true,
+        },
+        ..Grant::default()
+    };
+    let head = told(&asked(&fields), PLAIN, &grant, written);
+    assert!(!head.contains("secret") && head.starts_with("GET /a?c HTTP/1.1\r\n"), "{head}");
+    assert_eq!(values(&head, "sec-websocket-protocol"), ["chat"]);
+    assert_eq!(values(&head, "x-bivouac-user"), ["ada"]);
+    assert_eq!(values(&head, "x-bivouac-claims"), ["{\"role\":\"owner\"}"]);
+    let none = Strip { protocols: Some(Vec::new()), ..Strip::default() };
+    let head = told(&asked(&fields[1..3]), PLAIN, &Grant { strip: none, ..Grant::default() }, written);
+    assert!(!head.contains("Sec-WebSocket-Protocol"), "{head}");
+    let theirs = [("Authorization", "Basic x"), ("Referer", "https://elsewhere/")];
+    let head = sent(&theirs, PLAIN);
+    assert_eq!(
+        (values(&head, "authorization"), values(&head, "referer")),
+        (vec!["Basic x"], vec!["https://elsewhere/"])
+    );
+}
+
+#[test]
+fn fields_survive_without_a_case_map() {
+    let mut parts = http::Request::builder().method("POST").uri("/a?b").version(Version::HTTP_2);
+    for number in 0..20 {
+        parts = parts.header(format!("x-field-{number}"), "v");
+    }
+    let request = RequestHeader::from(parts.body(()).unwrap().into_parts().0);
+    let head = told(&request, PLAIN, &Grant::default(), written);
+    assert_eq!(head.matches("\r\nx-field-").count(), 20, "{head}");
+    assert_eq!(values(&head, "content-length"), ["0"], "an HTTP/1 server wants to know");
+    let response =
+        ResponseHeader::from(http::Response::builder().header("x-a", "1").body(()).unwrap().into_parts().0);
+    let mut wire = Vec::new();
+    write_response(&mut wire, &response, Framing::Chunked, Persistence::Implied, "s.example.com");
+    assert_eq!(values(&String::from_utf8(wire).unwrap(), "x-a"), ["1"]);
+}
+
+#[test]
+fn http2_carries_the_same_fields() {
+    let fields = [
+        ("Connection", "TE, X-Hop"),
+        ("TE", "gzip, trailers"),
+        ("X-Hop", "gone"),
+        ("Cookie", "a=1; bivouac=gone"),
+        ("X-Thing", "1"),
+        ("X-Thing", "2"),
+    ];
+    let plan = Plan { body: Framing::Length(3), ..PLAIN };
+    let map = told(&asked(&fields), plan, &Grant::default(), request_map);
+    assert!(map.values().all(|value| value != "gone"), "{map:?}");
+    assert_eq!(
+        (&map["te"], &map["cookie"], &map["content-length"]),
+        (&"trailers".parse().unwrap(), &"a=1".parse().unwrap(), &"3".parse().unwrap())
+    );
+    assert_eq!(map.get_all("x-thing").iter().count(), 2);
+    assert_eq!(map["x-bivouac-generation"], "7");
+    assert!(!map.contains_key("connection") && !map.contains_key("host"));
+    let map = told(&asked(&[("TE", "gzip")]), PLAIN, &Grant::default(), request_map);
+    assert!(!map.contains_key("te"), "{map:?}");
+}
+
+#[test]
+fn our_subprotocol_is_chosen_where_the_backend_chooses_none() {
+    let switch = |fields: &[(&'static str, &'static str)], offered| {
+        let mut response = ResponseHeader::build(101, None).unwrap();
+        for (name, value) in fields {
+            response.append_header(*name, *value).unwrap();
+        }
+        let mut wire = Vec::new();
+        write_switch(&mut wire, &response, offered, "localhost");
+        let head = String::from_utf8(wire).unwrap();
+        values(&head, "sec-websocket-protocol").join("|")
+    };
+    assert_eq!(switch(&[], true), "bivouac.v1");
+    assert_eq!(switch(&[], false), "");
+    assert_eq!(switch(&[("Sec-WebSocket-Protocol", "chat")], true), "chat");
+}
+
+#[test]
+fn numbers_are_decimal() {
+    for number in [0, 7, 10, 1234, u64::MAX] {
+        assert_eq!(super::number(number, &mut [0; 20]), number.to_string().as_bytes());
+    }
+}
+
 fn answered(status: u16, fields: &[(&str, &str)], method: &Method, version: Version) -> (String, Framing) {
     let mut response = ResponseHeader::build(status, None).unwrap();
     for (name, value) in fields {
@@ -226,7 +344,7 @@ fn a_switch_names_its_protocol() {
         response.append_header(name, value).unwrap();
     }
     let mut wire = Vec::new();
-    write_switch(&mut wire, &response, "localhost");
+    write_switch(&mut wire, &response, false, "localhost");
     let head = String::from_utf8(wire).unwrap();
     assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"));
     assert_eq!((values(&head, "upgrade"), values(&head, "connection")), (vec!["websocket"], vec!["Upgrade"]));

@@ -2,6 +2,8 @@
 
 use http::{HeaderMap, HeaderValue};
 
+use super::sink::Sink;
+
 /// One request's identity.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Trace {
@@ -24,23 +26,18 @@ impl Trace {
     }
 
     /// Writes `X-Request-Id` and `traceparent`; `tracestate` belongs to a `traceparent` that was kept.
-    pub(super) fn write(&self, headers: &HeaderMap, buffer: &mut Vec<u8>) {
+    pub(super) fn write(&self, headers: &HeaderMap, sink: &mut impl Sink) {
         let made = hex(self.random);
-        super::field(buffer, b"X-Request-Id", kept_id(headers).unwrap_or(&made));
-        buffer.extend_from_slice(b"traceparent: ");
+        sink.put(b"X-Request-Id", kept_id(headers).unwrap_or(&made));
         if let Some(parent) = kept_parent(headers) {
-            buffer.extend_from_slice(parent);
-            buffer.extend_from_slice(b"\r\n");
+            sink.put(b"traceparent", parent);
             for state in headers.get_all("tracestate") {
-                super::field(buffer, b"tracestate", state.as_bytes());
+                sink.put(b"tracestate", state.as_bytes());
             }
         } else {
-            buffer.extend_from_slice(b"00-");
-            buffer.extend_from_slice(&made);
-            buffer.push(b'-');
-            buffer.extend_from_slice(&hex(u128::from(self.span | 1))[16..]);
+            let span = hex(u128::from(self.span | 1));
             // Sampled: whoever records traces behind us decides by its own rate, not by our silence.
-            buffer.extend_from_slice(b"-01\r\n");
+            sink.join(b"traceparent", &[b"00-", &made, b"-", &span[16..], b"-01"]);
         }
     }
 }

@@ -61,7 +61,7 @@ async fn a_successor_frees_what_its_predecessor_left() {
     camp.run(false).await;
     lifting.await.unwrap();
     camp.push(2, RoutePhase::Ready);
-    assert_eq!(camp.admit().await.unwrap().route.generation, Generation(2));
+    assert_eq!(camp.admit().await.unwrap().route().generation, Generation(2));
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use bivouac_protocol::link::{FromService, Retract};
+use bivouac_ledger::revoked::Revocation;
+use bivouac_protocol::link::{FenceEcho, FromService, Retract};
 use bivouac_protocol::{Phase, SessionId};
 
 use super::Parts;
@@ -49,8 +50,8 @@ impl Hearing {
                     self.fences.insert(order.session, fenced);
                 }
             }
-            FromService::Unfence { session, tag } => {
-                table.unfence(&session, tag);
+            FromService::Unfence(FenceEcho { session, generation, tag }) => {
+                table.unfence(&session, Fenced { tag, generation });
                 if self.fences.get(&session).is_some_and(|fenced| fenced.tag <= tag) {
                     self.fences.remove(&session);
                 }
@@ -58,7 +59,9 @@ impl Hearing {
             FromService::Outcome { session, generation, phase, reason } => {
                 self.answer(&session, Outcome { generation, phase, reason });
             }
-            FromService::Revoke { .. } => {}
+            FromService::Revoke { session, user, until_ms } => {
+                self.parts.access.revoke(&Revocation { session, user, until_ms });
+            }
             FromService::Farewell => self.parts.farewell.notify_one(),
             FromService::Refused { detail } => return Err(LinkError::Refused(detail)),
             FromService::Welcome { .. } => return Err(LinkError::Unexpected("a second welcome")),

@@ -17,6 +17,7 @@ use rand::Rng;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use crate::access::Access;
 use crate::activity::table::Table;
 use crate::lift::Lifter;
 use crate::membership::Membership;
@@ -37,6 +38,7 @@ pub(crate) struct Parts {
     pub(crate) routes: Arc<Routes>,
     pub(crate) resolver: Arc<Resolver>,
     pub(crate) lifter: Arc<Lifter>,
+    pub(crate) access: Arc<Access>,
     pub(crate) secrets: LinkSecrets,
     /// Whether, and as which boot, this proxy is a member.
     pub(crate) membership: watch::Receiver<Membership>,

@@ -42,6 +42,7 @@ impl Replica {
             routes: camp.routes.clone(),
             resolver: Arc::new(Resolver::new(camp.table.clone(), ledger.clone(), directory.clone())),
             lifter: Arc::new(Lifter::new(camp.table.clone(), camp.routes.clone(), ledger)),
+            access: camp.admission.access().clone(),
             secrets: SecretString::from("the secret").into(),
             membership: camp.membership.subscribe(),
             farewell: Notify::new(),

@@ -24,18 +24,22 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// Takes the route if it is of a newer generation, or of the same one and further. Whether it was taken.
+    /// Takes what is new in the route: a newer generation, or of the same one a port that was not known or has come
+    /// further. Whether anything was taken.
     pub(crate) fn push(&mut self, route: &Arc<Route>) -> bool {
-        let retracted = self.over.as_ref().is_some_and(|over| over.generation >= route.generation);
-        let better = self
-            .route
-            .as_ref()
-            .is_none_or(|held| (route.generation, route.phase) > (held.generation, held.phase));
-        let taken = better && !retracted;
-        if taken {
-            self.route = Some(route.clone());
+        if self.over.as_ref().is_some_and(|over| over.generation >= route.generation) {
+            return false;
         }
-        taken
+        let taken = match &self.route {
+            Some(held) if held.generation == route.generation && held.allocation == route.allocation => {
+                joined(held, route).map(Arc::new)
+            }
+            Some(held) if (route.generation, route.phase) <= (held.generation, held.phase) => None,
+            _ => Some(route.clone()),
+        };
+        let news = taken.is_some();
+        self.route = taken.or_else(|| self.route.take());
+        news
     }
 
     /// Closes every generation up to this one, for ever. Whether anything changed.
@@ -81,6 +85,23 @@ impl Known {
     }
 }
 
+/// Two words on the same allocation as one: each port has come as far as either says. `None`: the second one says
+/// nothing new.
+fn joined(held: &Route, told: &Route) -> Option<Route> {
+    let (mut joined, mut news) = (held.clone(), false);
+    if told.phase > held.phase {
+        (joined.address, joined.protocol, joined.phase) = (told.address, told.protocol, told.phase);
+        news = true;
+    }
+    for (label, endpoint) in &told.further {
+        if held.further.get(label).is_none_or(|known| known.phase < endpoint.phase) {
+            joined.further.insert(label.clone(), *endpoint);
+            news = true;
+        }
+    }
+    news.then_some(joined)
+}
+
 #[cfg(test)]
 mod tests {
     use bivouac_protocol::{Endpoint, Protocol, ReasonCode, RoutePhase, SessionId};
@@ -90,22 +111,32 @@ mod tests {
 
     #[derive(Debug, Clone)]
     enum Message {
-        Push(u64, RoutePhase),
+        Push(u64, RoutePhase, Vec<(u16, RoutePhase)>),
         Retract(u64, bool),
     }
 
+    fn endpoint(generation: u64, port: u16, phase: RoutePhase) -> Endpoint {
+        let number = 20_000 + 10 * u16::try_from(generation).unwrap() + port;
+        Endpoint { address: ([127, 0, 0, 1], number).into(), protocol: Protocol::Http, phase }
+    }
+
     fn route(generation: u64, phase: RoutePhase) -> Arc<Route> {
-        Arc::new(Route::new(
+        with_further(generation, phase, &[])
+    }
+
+    fn with_further(generation: u64, phase: RoutePhase, further: &[(u16, RoutePhase)]) -> Arc<Route> {
+        let mut route = Route::new(
             "aaaaaaaaaaaaaaaaaaaa".parse::<SessionId>().unwrap(),
             Generation(generation),
             format!("alloc-{generation}").parse().unwrap(),
             "http".parse().unwrap(),
-            Endpoint {
-                address: ([127, 0, 0, 1], 20_000 + u16::try_from(generation).unwrap()).into(),
-                protocol: Protocol::Http,
-                phase,
-            },
-        ))
+            endpoint(generation, 0, phase),
+        );
+        let labelled = |(port, phase): &(u16, RoutePhase)| {
+            (format!("p{port}").parse().unwrap(), endpoint(generation, *port, *phase))
+        };
+        route.further = further.iter().map(labelled).collect();
+        Arc::new(route)
     }
 
     fn over(generation: u64, ended: bool) -> Over {
@@ -116,7 +147,9 @@ mod tests {
         let mut known = Known::default();
         for message in messages {
             match message {
-                Message::Push(generation, phase) => known.push(&route(*generation, *phase)),
+                Message::Push(generation, phase, further) => {
+                    known.push(&with_further(*generation, *phase, further))
+                }
                 Message::Retract(generation, ended) => known.retract(&over(*generation, *ended)),
             };
         }
@@ -124,9 +157,13 @@ mod tests {
     }
 
     fn messages() -> impl Strategy<Value = Vec<Message>> {
-        let phase = prop_oneof![Just(RoutePhase::Starting), Just(RoutePhase::Ready)];
+        let phase = || prop_oneof![Just(RoutePhase::Starting), Just(RoutePhase::Ready)];
+        // A port is told of once, or not at all.
+        let further = prop::collection::btree_map(1u16..4, phase(), 0..3)
+            .prop_map(|ports| ports.into_iter().collect::<Vec<_>>());
         let message = prop_oneof![
-            (1u64..6, phase).prop_map(|(generation, phase)| Message::Push(generation, phase)),
+            (1u64..6, phase(), further)
+                .prop_map(|(generation, phase, further)| Message::Push(generation, phase, further)),
             (1u64..6, any::<bool>()).prop_map(|(generation, ended)| Message::Retract(generation, ended)),
         ];
         prop::collection::vec(message, 0..12)
@@ -154,6 +191,19 @@ mod tests {
             prop_assert!(known.is_over(Generation(generation)));
             prop_assert!(known.route().is_none_or(|route| route.generation > Generation(generation)));
         }
+    }
+
+    #[test]
+    fn each_port_has_come_as_far_as_anybody_has_said() {
+        let mut known = Known::default();
+        let (starting, ready) = (RoutePhase::Starting, RoutePhase::Ready);
+        assert!(known.push(&with_further(1, starting, &[(1, starting)])));
+        assert!(known.push(&with_further(1, ready, &[(1, starting)])), "the default port is ready");
+        assert!(known.push(&with_further(1, starting, &[(1, ready)])), "a further port is ready");
+        assert!(known.push(&with_further(1, starting, &[(2, starting)])), "one more port is known");
+        assert!(!known.push(&with_further(1, ready, &[(1, ready), (2, starting)])), "nothing is new");
+        let all = with_further(1, ready, &[(1, ready), (2, starting)]);
+        assert_eq!(known.route(), Some(&all));
     }
 
     #[test]

@@ -28,12 +28,12 @@ impl Routes {
         Self { table, permitted, addresses: Mutex::default() }
     }
 
-    /// Takes a route, unless a better one is known or its generation is over. `false`: no backend may live there.
+    /// Takes what is new in a route, unless its generation is over. `false`: no backend may live there.
     pub(crate) fn push(&self, route: Route) -> bool {
-        if !self.permitted.permit(route.address) {
+        if let Some(address) = addresses_of(&route).find(|address| !self.permitted.permit(*address)) {
             tracing::error!(
                 session.id = %route.session,
-                address = %route.address,
+                %address,
                 "A route leads outside of the networks and ports where backends may live; it is not used. \
                  See --backend-network and --backend-ports."
             );
@@ -51,25 +51,34 @@ impl Routes {
                 state.gate.retract(Generation(earlier));
             }
             entry.announce();
-            Some(before)
+            Some((before, state.known.route().cloned()))
         });
-        let Some(before) = replaced else { return true };
-        if let Some(before) = before.filter(|before| before.address != route.address) {
+        let Some((before, Some(now))) = replaced else { return true };
+        if let Some(before) = before {
             release(&mut addresses, &before);
         }
-        let evicted = addresses.insert(route.address, route.session.clone());
-        if let Some(other) = evicted.filter(|other| *other != route.session) {
-            self.evict(&other, route.address);
+        for address in addresses_of(&now) {
+            let evicted = addresses.insert(address, now.session.clone());
+            if let Some(other) = evicted.filter(|other| *other != now.session) {
+                self.evict(&mut addresses, &other, address);
+            }
         }
         true
     }
 
     /// The host has given the address to another session, so whoever had it is not there any more.
-    fn evict(&self, session: &SessionId, address: SocketAddr) {
+    fn evict(
+        &self,
+        addresses: &mut HashMap<SocketAddr, SessionId>,
+        session: &SessionId,
+        address: SocketAddr,
+    ) {
         self.table.peek(session, |entry, state| {
-            if let Some(route) = state.known.route().filter(|route| route.address == address).cloned() {
+            let has = |route: &&Arc<Route>| addresses_of(route).any(|known| known == address);
+            if let Some(route) = state.known.route().filter(has).cloned() {
                 tracing::debug!(session.id = %session, %address, "The address was given to another session.");
                 state.known.forget(&route);
+                release(addresses, &route);
                 state.gate.forget_confirmation();
                 state.verified_at = None;
                 entry.announce();
@@ -127,8 +136,9 @@ impl Routes {
     pub(crate) fn forget(&self, wrong: &Route) {
         let mut addresses = self.addresses.lock();
         self.table.peek(&wrong.session, |_, state| {
-            if state.known.forget(wrong) {
-                release(&mut addresses, wrong);
+            let before = state.known.route().cloned();
+            if let Some(before) = before.filter(|_| state.known.forget(wrong)) {
+                release(&mut addresses, &before);
             }
             state.verified_at = None;
         });
@@ -150,9 +160,17 @@ impl Routes {
     }
 }
 
+/// Where all its ports listen.
+fn addresses_of(route: &Route) -> impl Iterator<Item = SocketAddr> {
+    let further = route.further.values().map(|endpoint| endpoint.address);
+    std::iter::once(route.address).chain(further)
+}
+
 fn release(addresses: &mut HashMap<SocketAddr, SessionId>, route: &Route) {
-    if addresses.get(&route.address) == Some(&route.session) {
-        addresses.remove(&route.address);
+    for address in addresses_of(route) {
+        if addresses.get(&address) == Some(&route.session) {
+            addresses.remove(&address);
+        }
     }
 }
 

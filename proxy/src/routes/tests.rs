@@ -23,6 +23,35 @@ async fn a_recycled_port_drops_whoever_had_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_recycled_further_port_drops_whoever_had_it() {
+    let camp = Camp::new();
+    let ready = RoutePhase::Ready;
+    assert!(camp.routes.push(camp.route_with(1, ready, ready)));
+    let further = camp.route_with(1, ready, ready).further.into_values().next().unwrap();
+    let newcomer = Route {
+        session: SessionId::random(),
+        address: further.address,
+        ..camp.route(1, RoutePhase::Starting)
+    };
+    assert!(camp.routes.push(newcomer.clone()));
+    let routed = |id| camp.table.peek(id, |_, state| state.known.route().is_some());
+    assert_eq!((routed(&camp.id), routed(&newcomer.session)), (Some(false), Some(true)));
+    // Its other address is nobody's: whoever gets that one evicts nobody.
+    let third = Route { session: SessionId::random(), ..camp.route(1, RoutePhase::Starting) };
+    assert!(camp.routes.push(third));
+    assert_eq!(routed(&newcomer.session), Some(true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_port_has_to_lie_where_backends_may_live() {
+    let camp = Camp::new();
+    let mut route = camp.route_with(1, RoutePhase::Ready, RoutePhase::Ready);
+    route.further.values_mut().for_each(|endpoint| endpoint.address.set_port(22));
+    assert!(!camp.routes.push(route));
+    assert_eq!(camp.table.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_address_outside_of_the_networks_is_not_used() {
     let camp = Camp::new();
     let metadata =

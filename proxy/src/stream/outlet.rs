@@ -2,11 +2,11 @@
 //! segment; what is large goes out from where it lies.
 
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
-use std::task::{Context, Poll, ready};
+use std::io;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-use rustix::net::Shutdown;
-use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::Socket;
 use crate::framing::Framing;
@@ -22,11 +22,18 @@ const KEPT: usize = 4 * 1024;
 pub(crate) struct Outlet {
     socket: Socket,
     buffer: Vec<u8>,
+    /// How long the other end may take nothing of what is sent; `None`: as long as it likes.
+    stall: Option<Duration>,
 }
 
 impl Outlet {
     pub(super) fn new(socket: Socket) -> Self {
-        Self { socket, buffer: Vec::new() }
+        Self { socket, buffer: Vec::new(), stall: None }
+    }
+
+    /// The same, for another end that has to take something in each such time.
+    pub(crate) fn within(self, stall: Duration) -> Self {
+        Self { stall: Some(stall), ..self }
     }
 
     /// The connection, for whoever watches or takes it.
@@ -55,7 +62,7 @@ impl Outlet {
             self.buffer.extend_from_slice(data);
         } else {
             let gathered = std::mem::take(&mut self.buffer);
-            write_both(&self.socket, &gathered, data).await?;
+            self.write_both(&gathered, data).await?;
             self.buffer = gathered;
             self.buffer.clear();
         }
@@ -66,53 +73,41 @@ impl Outlet {
     /// Sends everything that was gathered.
     pub(crate) async fn flush(&mut self) -> io::Result<()> {
         if !self.buffer.is_empty() {
-            write_both(&self.socket, &self.buffer, &[]).await?;
+            self.write_both(&self.buffer, &[]).await?;
             self.buffer.clear();
             self.buffer.shrink_to(KEPT);
         }
-        Ok(())
-    }
-
-    /// Tells the other end that nothing more comes.
-    pub(crate) fn end(&self) {
-        // A connection that is gone already needs no goodbye.
-        let _ = rustix::net::shutdown(&*self.socket, Shutdown::Write);
+        self.patiently(|cx| self.socket.poll_flush(cx)).await
     }
 
     /// Makes the connection's end visible as a failure: the other end sees a reset, never a clean end.
     pub(crate) fn break_off(&self) {
-        let _ = self.socket.set_zero_linger();
+        self.socket.break_off();
     }
-}
 
-async fn write_both(socket: &TcpStream, first: &[u8], second: &[u8]) -> io::Result<()> {
-    let (mut first, mut second) = (first, second);
-    while !first.is_empty() || !second.is_empty() {
-        let written = poll_fn(|cx| poll_send(socket, cx, first, second)).await?;
-        let of_first = written.min(first.len());
-        first = &first[of_first..];
-        second = &second[written - of_first..];
+    async fn write_both(&self, first: &[u8], second: &[u8]) -> io::Result<()> {
+        let (mut first, mut second) = (first, second);
+        while !first.is_empty() || !second.is_empty() {
+            let written = self.patiently(|cx| self.socket.poll_send(cx, first, second)).await?;
+            let of_first = written.min(first.len());
+            first = &first[of_first..];
+            second = &second[written - of_first..];
+        }
+        Ok(())
     }
-    Ok(())
-}
 
-/// Writes some of both, waiting until the socket takes any.
-fn poll_send(
-    socket: &TcpStream,
-    cx: &mut Context<'_>,
-    first: &[u8],
-    second: &[u8],
-) -> Poll<io::Result<usize>> {
-    loop {
-        ready!(socket.poll_write_ready(cx))?;
-        let result = match (first, second) {
-            (one, []) | ([], one) => socket.try_write(one),
-            _ => socket.try_write_vectored(&[IoSlice::new(first), IoSlice::new(second)]),
-        };
-        match result {
-            Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            result => return Poll::Ready(result),
+    /// A timer is set only where the other end has no room at once.
+    async fn patiently<T>(
+        &self,
+        attempt: impl FnMut(&mut Context<'_>) -> Poll<io::Result<T>> + Unpin,
+    ) -> io::Result<T> {
+        let mut attempt = poll_fn(attempt);
+        match (futures::poll!(&mut attempt), self.stall) {
+            (Poll::Ready(outcome), _) => outcome,
+            (Poll::Pending, None) => attempt.await,
+            (Poll::Pending, Some(stall)) => {
+                timeout(stall, attempt).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            }
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Where WebSocket frames begin and end (RFC 6455, section 5.2): no more than it takes to put one of ours between two
-//! of a backend's.
+//! of a backend's, and to tell what an application says from pings and pongs.
 
 /// Follows a stream of frames without keeping any of it.
 #[derive(Debug, Default)]
@@ -9,6 +9,13 @@ pub(super) struct FrameCursor {
     payload: u64,
     /// The backend has sent its own close frame: nothing may follow it.
     closed: bool,
+}
+
+/// What a piece of a stream consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Carried {
+    /// Something of a frame that an application sent: head or payload. Else there were pings, pongs and closes alone.
+    pub(super) application: bool,
 }
 
 /// As much of a frame's head as has come: two bytes, up to eight of length, four of mask.
@@ -42,16 +49,27 @@ impl Head {
         }
     }
 
+    fn opcode(&self) -> u8 {
+        self.bytes[0] & 0x0f
+    }
+
     fn is_close(&self) -> bool {
-        self.bytes[0] & 0x0f == 0x8
+        self.opcode() == 0x8
+    }
+
+    fn is_control(&self) -> bool {
+        self.opcode() >= 0x8
     }
 }
 
 impl FrameCursor {
     /// Goes on by these bytes.
-    pub(super) fn advance(&mut self, mut bytes: &[u8]) {
+    pub(super) fn advance(&mut self, mut bytes: &[u8]) -> Carried {
+        let mut carried = Carried::default();
         while !bytes.is_empty() {
             if self.payload > 0 {
+                // The head is that of this frame until the next one's first byte comes.
+                carried.application |= !self.head.is_control();
                 let skipped = usize::try_from(self.payload).unwrap_or(usize::MAX).min(bytes.len());
                 self.payload -= skipped as u64;
                 bytes = &bytes[skipped..];
@@ -60,6 +78,7 @@ impl FrameCursor {
             let (byte, rest) = (bytes[0], &bytes[1..]);
             self.head.bytes[self.head.have] = byte;
             self.head.have += 1;
+            carried.application |= !self.head.is_control();
             bytes = rest;
             if self.head.have == self.head.length() {
                 self.payload = self.head.payload();
@@ -67,6 +86,7 @@ impl FrameCursor {
                 self.head.have = 0;
             }
         }
+        carried
     }
 
     /// Whether a frame may stand here.
@@ -76,7 +96,7 @@ impl FrameCursor {
 }
 
 /// A server's close frame. `reason` has at most 123 bytes.
-pub(super) fn close_frame(code: u16, reason: &str) -> Vec<u8> {
+pub(crate) fn close_frame(code: u16, reason: &str) -> Vec<u8> {
     const LONGEST: usize = 123;
     let reason = &reason.as_bytes()[..reason.len().min(LONGEST)];
     let mut frame = vec![0x88, (2 + reason.len()) as u8];
@@ -89,6 +109,7 @@ pub(super) fn close_frame(code: u16, reason: &str) -> Vec<u8> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use proptest::strategy::ValueTree as _;
 
     fn frame(opcode: u8, length: usize, masked: bool) -> Vec<u8> {
         let mut frame = vec![0x80 | opcode];
@@ -144,8 +165,56 @@ mod tests {
         }
 
         #[test]
+        fn pings_and_pongs_are_no_application_bytes_however_they_are_cut(
+            frames in proptest::collection::vec((0u8..16, 0usize..200, any::<bool>()), 1..8),
+            cuts in proptest::collection::vec(1usize..40, 1..20),
+        ) {
+            let (mut stream, mut noisy) = (Vec::new(), Vec::new());
+            for (opcode, length, masked) in frames {
+                let frame = frame(opcode, length, masked);
+                noisy.extend(std::iter::repeat_n(opcode < 8, frame.len()));
+                stream.extend(frame);
+            }
+            let mut cursor = FrameCursor::default();
+            let (mut at, mut cuts) = (0, cuts.into_iter().cycle());
+            while at < stream.len() {
+                let next = (at + cuts.next().unwrap()).min(stream.len());
+                let application = cursor.advance(&stream[at..next]).application;
+                prop_assert_eq!(application, noisy[at..next].contains(&true));
+                at = next;
+            }
+        }
+
+        #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2_000)) {
             FrameCursor::default().advance(&bytes);
+        }
+    }
+
+    /// As `arbitrary_bytes_never_panic`, and a cursor says the same however a stream is cut, for as long as
+    /// `BIVOUAC_FUZZ_SECONDS` says.
+    #[test]
+    #[ignore = "runs for as long as it is told to: make fuzz"]
+    fn fuzz_frames() {
+        let seconds = std::env::var("BIVOUAC_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(seconds.unwrap_or(10));
+        let stream = proptest::collection::vec(any::<u8>(), 0..4_000);
+        let pieces = proptest::collection::vec(1usize..300, 1..50);
+        let mut runner = proptest::test_runner::TestRunner::default();
+        while std::time::Instant::now() < until {
+            let (bytes, cuts) = (&stream, &pieces).new_tree(&mut runner).map(|tree| tree.current()).unwrap();
+            let (mut whole, mut cut, mut at) = (FrameCursor::default(), FrameCursor::default(), 0);
+            let mut application = false;
+            for length in cuts.iter().cycle().take_while(|_| !bytes.is_empty()) {
+                let next = (at + length).min(bytes.len());
+                application |= cut.advance(&bytes[at..next]).application;
+                at = next;
+                if at == bytes.len() {
+                    break;
+                }
+            }
+            assert_eq!(whole.advance(&bytes).application, application);
+            assert_eq!(whole.is_between_frames(), cut.is_between_frames());
         }
     }
 }

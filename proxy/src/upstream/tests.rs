@@ -10,8 +10,12 @@ fn route(address: SocketAddr, allocation: &str, generation: u64) -> Arc<Route> {
         Generation(generation),
         allocation.parse().unwrap(),
         "http".parse().unwrap(),
-        Endpoint { address, protocol: Protocol::Http, phase: RoutePhase::Ready },
+        at(address),
     ))
+}
+
+fn at(address: SocketAddr) -> Endpoint {
+    Endpoint { address, protocol: Protocol::Http, phase: RoutePhase::Ready }
 }
 
 async fn connected() -> (Wire, TcpStream, SocketAddr) {
@@ -25,11 +29,29 @@ async fn connected() -> (Wire, TcpStream, SocketAddr) {
 async fn a_kept_connection_serves_its_own_allocation_only() {
     let (wire, _theirs, address) = connected().await;
     let pool = Pool::default();
-    pool.keep(&route(address, "a1", 1), wire);
-    assert!(pool.take(&route(address, "a2", 1), true).is_none());
-    assert!(pool.take(&route(address, "a1", 2), true).is_none());
-    assert!(pool.take(&route(address, "a1", 1), true).is_some_and(|backend| backend.reused));
-    assert!(pool.take(&route(address, "a1", 1), true).is_none());
+    pool.keep(&route(address, "a1", 1), &at(address), wire);
+    assert!(pool.take(&route(address, "a2", 1), &at(address), true).is_none());
+    assert!(pool.take(&route(address, "a1", 2), &at(address), true).is_none());
+    assert!(pool.take(&route(address, "a1", 1), &at(address), true).is_some_and(|backend| backend.reused));
+    assert!(pool.take(&route(address, "a1", 1), &at(address), true).is_none());
+}
+
+#[tokio::test]
+async fn two_ports_of_one_allocation_share_no_connection() {
+    let (wire, _theirs, address) = connected().await;
+    let pool = Pool::default();
+    pool.keep(&route(address, "a1", 1), &at(address), wire);
+    let other = at(SocketAddr::new(address.ip(), address.port() ^ 1));
+    assert!(pool.take(&route(address, "a1", 1), &other, true).is_none());
+    assert!(pool.take(&route(address, "a1", 1), &at(address), true).is_some());
+}
+
+#[tokio::test]
+async fn a_vanished_host_is_noticed() {
+    let (wire, _theirs, _) = connected().await;
+    let socket = SockRef::from(wire.outlet.socket().tcp().unwrap());
+    assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNHEARD));
+    assert!(socket.keepalive().unwrap() && socket.tcp_nodelay().unwrap());
 }
 
 #[tokio::test]
@@ -38,14 +60,14 @@ async fn a_connection_with_anything_on_it_is_not_used_again() {
         let (wire, mut theirs, address) = connected().await;
         let socket = wire.outlet.socket().clone();
         let pool = Pool::default();
-        pool.keep(&route(address, "a1", 1), wire);
+        pool.keep(&route(address, "a1", 1), &at(address), wire);
         if close {
             drop(theirs);
         } else {
             theirs.write_all(b"HTTP/1.1 408 Late\r\n\r\n").await.unwrap();
         }
-        socket.readable().await.unwrap();
-        assert!(pool.take(&route(address, "a1", 1), true).is_none());
+        socket.tcp().unwrap().readable().await.unwrap();
+        assert!(pool.take(&route(address, "a1", 1), &at(address), true).is_none());
     }
 }
 
@@ -54,11 +76,11 @@ async fn what_a_backend_has_closed_is_swept() {
     let (wire, theirs, address) = connected().await;
     let socket = wire.outlet.socket().clone();
     let pool = Pool::default();
-    pool.keep(&route(address, "a1", 1), wire);
+    pool.keep(&route(address, "a1", 1), &at(address), wire);
     pool.sweep();
     assert_eq!(pool.len(), 1);
     drop(theirs);
-    socket.readable().await.unwrap();
+    socket.tcp().unwrap().readable().await.unwrap();
     pool.sweep();
     assert_eq!(pool.len(), 0);
 }

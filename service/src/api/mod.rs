@@ -19,6 +19,7 @@ mod problem;
 mod seen;
 mod sessions;
 mod templates;
+mod tickets;
 mod tokens;
 mod ui;
 
@@ -40,6 +41,7 @@ use crate::backend::Backend;
 use crate::metrics::Metrics;
 use crate::session::Sessions;
 use crate::spec::Templates;
+use crate::tickets::Issuer;
 pub use auth::{Bootstrap, BootstrapError, Tokens};
 pub use logs::Followers;
 pub use perimeter::Perimeter;
@@ -59,6 +61,8 @@ pub struct Control {
     pub tokens: Arc<Tokens>,
     /// The cluster secret: ids of keyed sessions follow from it.
     pub secret: SecretString,
+    /// Signs tickets.
+    pub issuer: Arc<Issuer>,
     /// What `/metrics` shows.
     pub metrics: Arc<Registry>,
     /// Where requests are counted.
@@ -78,6 +82,7 @@ pub fn router(control: Arc<Control>, perimeter: Perimeter) -> Router {
         .route("/sessions/{id}/events", get(events::one))
         .route("/sessions/{id}/logs", get(logs::read))
         .route("/sessions/{id}/leases/{name}", put(leases::put).delete(leases::delete))
+        .route("/sessions/{id}/tickets", post(tickets::issue).delete(tickets::revoke))
         .route("/keys/{namespace}/{*key}", get(sessions::by_key))
         .route("/events", get(events::all))
         .route("/templates", get(templates::list))

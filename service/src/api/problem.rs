@@ -101,7 +101,6 @@ impl From<RequestError> for Problem {
             RequestError::InvalidJson(_) => Code::InvalidJson,
             RequestError::UnknownField(_) => Code::UnknownField,
             RequestError::InvalidField(_) => Code::InvalidField,
-            RequestError::UnsupportedField { .. } => Code::UnsupportedField,
             RequestError::UnknownTemplate(_) => Code::UnknownTemplate,
             RequestError::TemplateDisabled { .. } => Code::TemplateDisabled,
             RequestError::TemplatePending { .. } => Code::ClusterUnavailable,

@@ -7,8 +7,9 @@ use axum::Json as Reply;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bivouac_protocol::SessionId;
 use bivouac_protocol::token::Verb;
+use bivouac_protocol::{Access, SessionId};
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 use tokio::time::timeout;
@@ -19,9 +20,11 @@ use super::input::{Id, Json, Named, Query, idempotency_key, invalid};
 use super::listing::{Listing, Page};
 use super::problem::{Code, Problem, unknown_session};
 use super::seen::Seen;
+use super::tickets::{Given, USUAL};
 use crate::session::view::{State as Phase, View};
 use crate::session::{CommandError, Spawned};
 use crate::spec::{Spec, request};
+use crate::tickets::Holder;
 
 /// The answer to a spawn: the session, and what this call did.
 #[derive(Serialize)]
@@ -29,8 +32,10 @@ struct SpawnReply<'a> {
     #[serde(flatten)]
     session: &'a Seen,
     spawned: bool,
+    /// Where the template wants one, or a user was named: for that user to enter. Said once, and kept nowhere.
     ticket: Option<String>,
-    ticket_expires_at: Option<jiff::Timestamp>,
+    ticket_expires_at: Option<Timestamp>,
+    ticket_url: Option<String>,
 }
 
 /// `POST /v1/spawn`
@@ -51,6 +56,7 @@ pub(crate) async fn spawn(
     if let Some(key) = idempotency_key {
         spec = spec.once(&control.secret, caller.name().as_str(), &key)?;
     }
+    let ticketing = Ticketing::of(&mut spec, &caller)?;
     let sessions = control.sessions.clone();
     let (namespace, template) = (spec.namespace.clone(), spec.template.name.clone());
     let done = to_the_end_or_not(async move { sessions.spawn(spec).await }).await?;
@@ -63,14 +69,41 @@ pub(crate) async fn spawn(
         // The run that was spawned is over, and the key's next one is another template's.
         return Err(caller.discreetly(&namespace, CommandError::OtherTemplate(view.template.to_string())));
     }
+    let given = ticketing.issue(&control, &view)?;
     let view = caller.seen(&view);
     if wait && view.state >= Phase::Stopping {
         return Err(not_started(&view));
     }
     let status = if spawned { StatusCode::CREATED } else { StatusCode::OK };
     let location = [(header::LOCATION, format!("/v1/sessions/{}", view.id))];
-    let reply = SpawnReply { session: &view, spawned, ticket: None, ticket_expires_at: None };
+    let (ticket, ticket_expires_at, ticket_url) = match given.map(Given::into_parts) {
+        Some((ticket, end, url)) => (Some(ticket), Some(end), Some(url)),
+        None => (None, None, None),
+    };
+    let reply = SpawnReply { session: &view, spawned, ticket, ticket_expires_at, ticket_url };
     Ok((status, location, Reply(reply)).into_response())
+}
+
+/// Whether, and for whom, a ticket goes with a spawn.
+struct Ticketing(Option<Holder>);
+
+impl Ticketing {
+    /// Taken from the spawn: nothing of it is kept with the session.
+    fn of(spec: &mut Spec, caller: &Caller) -> Result<Self, Problem> {
+        let holder = Holder { user: spec.request.user.clone(), claims: spec.claims.take() };
+        if holder.claims.is_some() {
+            caller.require(Verb::Ticket, &spec.namespace, &spec.template.name)?;
+        }
+        let wanted =
+            spec.template.rules.access == Access::Ticket || holder.user.is_some() || holder.claims.is_some();
+        let may = caller.may(Verb::Ticket, &spec.namespace, &spec.template.name);
+        Ok(Self((wanted && may).then_some(holder)))
+    }
+
+    fn issue(self, control: &Control, view: &View) -> Result<Option<Given>, Problem> {
+        let given = self.0.map(|holder| Given::issue(control, (&view.id, &view.url), &holder, USUAL));
+        given.transpose()
+    }
 }
 
 /// Reads a spawn that the caller may ask for. Of templates that are none of its business it does not learn whether they

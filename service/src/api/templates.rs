@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use bivouac_protocol::token::Verb;
-use bivouac_protocol::{PortLabel, TemplateName};
+use bivouac_protocol::{Access, PortLabel, TemplateName};
 use serde::Serialize;
 
 use super::Control;
@@ -27,6 +27,7 @@ struct Shown {
     hash: String,
     enabled: bool,
     problem: Option<String>,
+    access: Access,
     wake: bool,
     allow: Vec<Allowance>,
     params: BTreeMap<String, ShownParam>,
@@ -65,6 +66,7 @@ fn shown(template: &Template) -> Shown {
         hash: template.hash.clone(),
         enabled: problem.is_none(),
         problem: problem.as_ref().map(Problem::detail).map(str::to_owned),
+        access: template.rules.access,
         wake: template.wake,
         allow: template.allow.iter().copied().collect(),
         params: template.params.iter().map(|(name, known)| (name.clone(), param(known))).collect(),

@@ -11,13 +11,14 @@ mod ports;
 mod spawner;
 mod table;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bivouac_ledger::directory::MemoryDirectory;
-use bivouac_protocol::{AllocationId, Endpoint, Record, Route, RoutePhase};
+use bivouac_protocol::{AllocationId, Endpoint, Policy, PortLabel, Record, Route, RoutePhase};
 use parking_lot::Mutex;
 use tokio::process::Child;
 use tokio::sync::mpsc;
@@ -119,30 +120,37 @@ impl ProcessBackend {
         let process = start.template.process.as_ref().ok_or_else(|| {
             StartError::Refused(format!("template {} has no [process] section", start.template.name))
         })?;
-        let used = self.shared.table.lock().ports_in_use();
-        let port = self.ports.take(&used).ok_or_else(|| {
-            StartError::Unavailable("no port is free for another session on this machine".to_owned())
-        })?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        Launch::prepare(&self.settings, start, process, allocation, address).map_err(|error| {
+        let addresses = self.addresses(start)?;
+        Launch::prepare(&self.settings, start, process, allocation, addresses).map_err(|error| {
             StartError::Unavailable(format!("the run's directory cannot be prepared: {error}"))
         })
+    }
+
+    /// A free port for each that the template names.
+    fn addresses(&self, start: &Start) -> Result<BTreeMap<PortLabel, SocketAddr>, StartError> {
+        let policy = &start.record.policy;
+        let mut used = self.shared.table.lock().ports_in_use();
+        let mut addresses = BTreeMap::new();
+        for label in policy.further.keys().chain([&policy.port]) {
+            let port = self.ports.take(&used).ok_or_else(|| {
+                StartError::Unavailable("no port is free for another session on this machine".to_owned())
+            })?;
+            used.insert(port);
+            addresses.insert(label.clone(), SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        }
+        Ok(addresses)
     }
 
     /// Announces a child that runs, and watches it from now on.
     fn adopt(&self, start: &Start, allocation: AllocationId, launch: Launch, mut child: Child) {
         let run = Run { session: start.session.clone(), generation: start.record.generation };
         let policy = &start.record.policy;
-        self.shared.directory.register(Route::new(
-            run.session.clone(),
-            run.generation,
-            allocation.clone(),
-            policy.port.clone(),
-            Endpoint { address: launch.address, protocol: policy.protocol, phase: RoutePhase::Ready },
-        ));
+        if let Some(route) = registered(&run, policy, &allocation, &launch.addresses) {
+            self.shared.directory.register(route);
+        }
         let allocated = Allocated {
             allocation,
-            ports: [(policy.port.clone(), launch.address)].into(),
+            ports: launch.addresses,
             node: Some(NODE.to_owned()),
             status: Status::Pending,
             restarted: false,
@@ -162,6 +170,24 @@ impl ProcessBackend {
             shared.over(&run, ended.outcome());
         });
     }
+}
+
+/// What is registered of a child, as Nomad registers an allocation's services.
+fn registered(
+    run: &Run,
+    policy: &Policy,
+    allocation: &AllocationId,
+    addresses: &BTreeMap<PortLabel, SocketAddr>,
+) -> Option<Route> {
+    let endpoint = |label: &PortLabel, protocol| {
+        Some(Endpoint { address: *addresses.get(label)?, protocol, phase: RoutePhase::Ready })
+    };
+    let further = policy.further.iter();
+    let further = further.filter_map(|(label, port)| Some((label.clone(), endpoint(label, port.protocol)?)));
+    let default = endpoint(&policy.port, policy.protocol)?;
+    let (session, allocation, port) = (run.session.clone(), allocation.clone(), policy.port.clone());
+    let route = Route::new(session, run.generation, allocation, port, default);
+    Some(Route { further: further.collect(), ..route })
 }
 
 impl Shared {
@@ -210,7 +236,7 @@ impl Backend for ProcessBackend {
             session.id = %run.session,
             generation = %run.generation,
             pid = child.id(),
-            address = %launch.address,
+            ports = ?launch.addresses,
             "A session's process was started."
         );
         self.adopt(&start, allocation, launch, child);

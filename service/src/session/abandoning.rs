@@ -1,7 +1,6 @@
 //! Sessions whose node is unreachable: who is told so, and how one is given up. Nomad cannot promise that a process on
 //! a host that nobody hears is dead, so a run is given up only if an operator says so, or its template did before.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,16 +13,12 @@ use tokio::time::timeout;
 
 use super::Outside;
 use super::commands::{CommandError, Sessions};
-use super::probe;
 use super::supervisor::News;
 use super::view::{State, View};
 use crate::backend::{Allocated, Presence, Run, Status, Unavailable};
 
 /// How long a backend on an unreachable node has to show that it can be reached all the same.
 const SIGN_OF_LIFE: Duration = Duration::from_millis(1500);
-
-/// Where a backend is probed: its address, and its template's `ready_path`.
-pub(crate) type Place = (SocketAddr, Option<String>);
 
 /// Who gives a run up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,9 +87,8 @@ impl Outside {
         }
         let (reply, answer) = oneshot::channel();
         self.tell(News::Place(id.clone(), reply));
-        let (address, path) = answer.await.ok().flatten()?;
-        let probe = probe::until_ready(&self.http, address, path.as_deref());
-        timeout(SIGN_OF_LIFE, probe).await.is_err().then_some(view)
+        let place = answer.await.ok().flatten()?;
+        timeout(SIGN_OF_LIFE, self.prober.until_ready(&place)).await.is_err().then_some(view)
     }
 }
 

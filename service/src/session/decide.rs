@@ -3,7 +3,7 @@
 //! place.
 //!
 //! ```text
-//!  claimed ──▶ Register, Pin ──▶ running ──▶ Probe, MarkReady ─┬─▶ Prepare (idle)   ─▶ [attempt] ─▶ stopping
+//!  claimed ──▶ Register, Pin ──▶ running ──▶ Probe, MarkReady ─┬─▶ Prepare (unused) ─▶ [attempt] ─▶ stopping
 //!     │                            │                           └─▶ BeginStop (lifetime, lost, operator …) ─▶ stopping
 //!     └── refused, over ─▶ End ◀───┴── over ─────────────────────────────── over, absent ── Delete ◀── stopping
 //! ```
@@ -39,7 +39,7 @@ pub(crate) enum Effect {
     TakeOver,
     /// Pin the first allocation: the record becomes `running`.
     Pin(AllocationId),
-    /// Probe the pinned allocation's address until it answers.
+    /// Probe the ports of the pinned allocation until each has answered.
     Probe,
     /// Note the timeline of the start.
     MarkReady,
@@ -51,7 +51,7 @@ pub(crate) enum Effect {
     End(Reason),
     /// Give up a run whose node is away, if it still is: its key is free, though its process may live.
     Abandon,
-    /// Read members and record for an idle stop.
+    /// Read members and record for a stop that needs every proxy's consent: of an idle session, or of a quiet one.
     Prepare,
     /// Remove the job of a generation that has ended.
     RemoveJob(Generation),
@@ -190,13 +190,16 @@ impl Deciding<'_> {
             if facts.record.value.timeline.ready.is_none() {
                 self.act(Effect::MarkReady);
             }
+            if facts.has_silent_port() {
+                self.act(Effect::Probe);
+            }
             self.idle();
         } else if self.may_judge_the_start()
             && self.due(facts.since + facts.record.value.policy.startup_timeout.get())
         {
             let detail = "nothing answered on its port in time";
             self.act(Effect::BeginStop(Reason::new(ReasonCode::StartupTimeout, detail)));
-        } else if facts.route().is_some() {
+        } else if facts.has_silent_port() {
             self.act(Effect::Probe);
         }
     }
@@ -228,6 +231,14 @@ impl Deciding<'_> {
             }
             Some(Verdict::Leased { until }) => {
                 self.due(until);
+            }
+            // In use, but only by connections on which nobody says anything.
+            Some(Verdict::Busy { silent_since: Some(since) }) if self.around.leads => {
+                if let Some(timeout) = self.facts.record.value.policy.quiet_timeout
+                    && self.due((since + timeout.get()).max(self.facts.attempt_after))
+                {
+                    self.act(Effect::Prepare);
+                }
             }
             _ => {}
         }

@@ -28,7 +28,9 @@ struct Told {
 struct Use {
     seq: u64,
     open: u32,
+    carriers: u32,
     last_use: Instant,
+    last_noise: Instant,
 }
 
 /// All evidence.
@@ -63,11 +65,16 @@ impl Evidence {
     /// One session's activity. An older message never overwrites a newer one.
     pub(crate) fn activity(&mut self, boot: &BootId, link: LinkId, activity: &Activity, now: Instant) {
         let Some(told) = self.told.get_mut(boot).filter(|told| told.link == link) else { return };
-        let age = Duration::from_millis(activity.idle_ms);
         // A use before this process's clock began is as old as the clock can say; idle_timeout is counted from later
         // events in any case.
-        let last_use = now.checked_sub(age).unwrap_or(now);
-        let heard = Use { seq: activity.seq, open: activity.open, last_use };
+        let ago = |ms| now.checked_sub(Duration::from_millis(ms)).unwrap_or(now);
+        let heard = Use {
+            seq: activity.seq,
+            open: activity.open,
+            carriers: activity.carriers,
+            last_use: ago(activity.idle_ms),
+            last_noise: ago(activity.quiet_ms.unwrap_or(activity.idle_ms)),
+        };
         let known = told.uses.entry(activity.session.clone()).or_insert(heard);
         if known.seq <= activity.seq {
             *known = heard;
@@ -78,7 +85,9 @@ impl Evidence {
     pub(crate) fn word(&self, boot: &BootId, session: &SessionId) -> Word {
         let Some(told) = self.told.get(boot).filter(|told| told.complete) else { return Word::Silent };
         match told.uses.get(session) {
-            Some(used) => Word::Used { open: used.open, last_use: used.last_use },
+            Some(&Use { open, carriers, last_use, last_noise, .. }) => {
+                Word::Used { open, carriers, last_use, last_noise }
+            }
             None => Word::Unused,
         }
     }
@@ -131,6 +140,24 @@ mod tests {
         evidence.complete(&boot, LinkId(1));
         evidence.activity(&boot, LinkId(1), &activity(&session, 2, 0), now);
         evidence.activity(&boot, LinkId(1), &activity(&session, 1, 5), now);
-        assert_eq!(evidence.word(&boot, &session), Word::Used { open: 0, last_use: now });
+        let word = Word::Used { open: 0, carriers: 0, last_use: now, last_noise: now };
+        assert_eq!(evidence.word(&boot, &session), word);
+    }
+
+    #[test]
+    fn a_use_of_which_nothing_more_is_told_is_noise() {
+        let (mut evidence, boot, session) = (Evidence::default(), BootId::random(), SessionId::random());
+        let now = Instant::now() + Duration::from_secs(10);
+        evidence.linked(boot.clone(), LinkId(1));
+        evidence.complete(&boot, LinkId(1));
+        let mut told = Activity { idle_ms: 1_000, ..activity(&session, 1, 0) };
+        evidence.activity(&boot, LinkId(1), &told, now);
+        let ago = |seconds| now - Duration::from_secs(seconds);
+        let word = Word::Used { open: 0, carriers: 0, last_use: ago(1), last_noise: ago(1) };
+        assert_eq!(evidence.word(&boot, &session), word);
+        told = Activity { seq: 2, open: 2, idle_ms: 0, carriers: 2, quiet_ms: Some(5_000), ..told };
+        evidence.activity(&boot, LinkId(1), &told, now);
+        let word = Word::Used { open: 2, carriers: 2, last_use: now, last_noise: ago(5) };
+        assert_eq!(evidence.word(&boot, &session), word);
     }
 }

@@ -2,14 +2,13 @@
 //! one piece of news; what follows from all of it is [`super::decide`]'s.
 
 mod observing;
+mod ports;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use bivouac_ledger::records::Versioned;
-use bivouac_protocol::{
-    Endpoint, Generation, Phase, ReasonCode, Record, Route, RoutePhase, SessionId, Timeline,
-};
+use bivouac_protocol::{Generation, Phase, PortLabel, ReasonCode, Record, SessionId, Timeline};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -32,15 +31,6 @@ pub(crate) enum Job {
     Stopped,
     /// A consistent read by id says that it does not exist.
     Absent,
-}
-
-/// How far the probe of the pinned allocation has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Probe {
-    /// Not started.
-    Unprobed,
-    /// It got through.
-    Open,
 }
 
 /// The facts.
@@ -69,7 +59,8 @@ pub(crate) struct Facts {
     pub(crate) forgotten: bool,
     /// Since when the pinned allocation's node is not heard from: by this replica's clock, and for people.
     pub(crate) unreachable: Option<(Instant, Timestamp)>,
-    pub(crate) probe: Probe,
+    /// The ports of the pinned allocation on which a probe got through.
+    pub(crate) open: BTreeSet<PortLabel>,
     pub(crate) waiting_for: Option<String>,
     pub(crate) seen: Timeline,
     /// Why the job could not be registered when that was last tried, and is tried again.
@@ -119,7 +110,7 @@ impl Facts {
             supplanted_at: None,
             forgotten: false,
             unreachable: None,
-            probe: Probe::Unprobed,
+            open: BTreeSet::new(),
             waiting_for: None,
             seen: Timeline::default(),
             obstacle: None,
@@ -237,29 +228,6 @@ impl Facts {
         } else {
             self.retries.remove(&kind);
         }
-    }
-
-    /// The route to the pinned allocation, while the session runs and its address is known.
-    pub(crate) fn route(&self) -> Option<Route> {
-        let record = &self.record.value;
-        let allocated =
-            self.allocated.as_ref().filter(|_| record.phase == Phase::Running && !self.supplanted)?;
-        Some(Route::new(
-            self.id.clone(),
-            record.generation,
-            record.allocation.clone().filter(|pinned| *pinned == allocated.allocation)?,
-            record.policy.port.clone(),
-            Endpoint {
-                address: *allocated.ports.get(&record.policy.port)?,
-                protocol: record.policy.protocol,
-                phase: if self.is_ready() { RoutePhase::Ready } else { RoutePhase::Starting },
-            },
-        ))
-    }
-
-    /// Whether the backend has answered a probe, of this replica or of one before it.
-    pub(crate) fn is_ready(&self) -> bool {
-        self.probe == Probe::Open || self.record.value.timeline.ready.is_some()
     }
 
     /// The state as people see it.

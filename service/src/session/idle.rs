@@ -18,8 +18,12 @@ pub enum Word {
     Used {
         /// Requests and connections that are open or held.
         open: u32,
+        /// Those of them that are carriers on which nothing moves: connections that stay open, whoever is silent.
+        carriers: u32,
         /// End of the last of them.
         last_use: Instant,
+        /// End of the last that was no carrier, or of the last move of application bytes on one that is.
+        last_noise: Instant,
     },
 }
 
@@ -27,7 +31,11 @@ pub enum Word {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// Some member has it open.
-    Busy,
+    Busy {
+        /// Since when nothing has moved on whatever is open, nor a lease kept the session (which may be until later than
+        /// now). `None` unless all of it is carriers, on every member's word.
+        silent_since: Option<Instant>,
+    },
     /// No member has, but a lease keeps it alive.
     Leased {
         /// The end of the longest one.
@@ -54,17 +62,26 @@ pub fn verdict<'a>(
     leased: Option<Instant>,
     now: Instant,
 ) -> Verdict {
-    let mut since = leased.map_or(floor, |end| end.max(floor));
-    let mut silent = Vec::new();
+    let floor = leased.map_or(floor, |end| end.max(floor));
+    let (mut since, mut silent_since) = (floor, floor);
+    let (mut busy, mut moving, mut silent) = (false, false, Vec::new());
     for (boot, word) in words {
         match word {
             Word::Silent => silent.push(boot.clone()),
             Word::Unused => {}
-            Word::Used { open: 0, last_use } => since = since.max(last_use),
-            Word::Used { .. } => return Verdict::Busy,
+            Word::Used { open, carriers, last_use, last_noise } => {
+                busy |= open > 0;
+                moving |= open > carriers;
+                since = since.max(last_use);
+                silent_since = silent_since.max(last_noise);
+            }
         }
     }
     match leased {
+        _ if busy => {
+            let certain = !moving && silent.is_empty();
+            Verdict::Busy { silent_since: certain.then_some(silent_since) }
+        }
         _ if !silent.is_empty() => Verdict::Unknown { silent },
         Some(until) if until > now => Verdict::Leased { until },
         _ => Verdict::Idle { since },
@@ -95,8 +112,8 @@ mod tests {
 
     use super::*;
 
-    fn word() -> impl Strategy<Value = (bool, u32, u64)> {
-        (prop::bool::weighted(0.2), 0u32..3, 0u64..1_000)
+    fn word() -> impl Strategy<Value = (bool, (u32, u32), (u64, u64))> {
+        (prop::bool::weighted(0.2), (0u32..3, 0u32..3), (0u64..1_000, 0u64..1_000))
     }
 
     proptest! {
@@ -108,14 +125,23 @@ mod tests {
             let start = Instant::now();
             let at = |ms: u64| start + Duration::from_millis(ms);
             let boots: Vec<BootId> = words.iter().map(|_| BootId::random()).collect();
-            let said: Vec<(&BootId, Word)> = boots.iter().zip(&words).map(|(boot, &(silent, open, last))| {
-                (boot, if silent { Word::Silent } else { Word::Used { open, last_use: at(last) } })
+            let said: Vec<(&BootId, Word)> = boots.iter().zip(&words).map(|(boot, &(silent, (open, carriers), last))| {
+                let (carriers, last_use, last_noise) = (carriers.min(open), at(last.0), at(last.1));
+                (boot, if silent { Word::Silent } else { Word::Used { open, carriers, last_use, last_noise } })
             }).collect();
             let verdict = verdict(said.into_iter(), at(floor), lease.map(at), at(now));
-            let anybody_open = words.iter().any(|w| !w.0 && w.1 > 0);
+            let anybody_open = words.iter().any(|w| !w.0 && w.1.0 > 0);
+            let anybody_moves = words.iter().any(|w| !w.0 && w.1.0 > w.1.1);
             let anybody_silent = words.iter().any(|w| w.0);
             match verdict {
-                Verdict::Busy => prop_assert!(anybody_open),
+                Verdict::Busy { silent_since } => {
+                    prop_assert!(anybody_open);
+                    prop_assert_eq!(silent_since.is_none(), anybody_moves || anybody_silent);
+                    if let Some(since) = silent_since {
+                        prop_assert!(since >= at(floor) && lease.is_none_or(|end| since >= at(end)));
+                        prop_assert!(words.iter().all(|w| at(w.2.1) <= since));
+                    }
+                }
                 Verdict::Unknown { silent } => {
                     prop_assert!(anybody_silent && !anybody_open);
                     prop_assert_eq!(silent.len(), words.iter().filter(|w| w.0).count());
@@ -128,7 +154,7 @@ mod tests {
                     prop_assert!(!anybody_open && !anybody_silent);
                     prop_assert!(lease.is_none_or(|end| end <= now && at(end) <= since), "no lease, and none since");
                     prop_assert!(since >= at(floor));
-                    prop_assert!(words.iter().all(|w| at(w.2) <= since));
+                    prop_assert!(words.iter().all(|w| at(w.2.0) <= since));
                 }
             }
         }

@@ -24,6 +24,7 @@ mod leasing;
 mod members;
 mod probe;
 mod registry;
+mod revoking;
 #[cfg(test)]
 mod samples;
 mod spawning;
@@ -38,6 +39,7 @@ use std::time::Duration;
 use bivouac_ledger::Ledger;
 use bivouac_ledger::members::Members;
 use bivouac_ledger::records::Records;
+use bivouac_ledger::revoked::Revocations;
 use bivouac_protocol::SessionId;
 use jiff::SignedDuration;
 use tokio::sync::{Notify, mpsc};
@@ -51,6 +53,7 @@ use crate::spec::Templates;
 pub use commands::{CommandError, Sessions};
 pub use leadership::ReplicaName;
 pub use leasing::{LeaseRefusal, Length as LeaseLength};
+pub use probe::Prober;
 pub use spawning::Spawned;
 use supervisor::{News, Supervisor};
 
@@ -79,6 +82,7 @@ pub struct Settings {
 pub(crate) struct Outside {
     pub(crate) records: Records,
     pub(crate) members: Members,
+    pub(crate) revocations: Revocations,
     pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) templates: Arc<Templates>,
@@ -86,7 +90,7 @@ pub(crate) struct Outside {
     pub(crate) failpoints: Failpoints,
     pub(crate) registry: registry::Registry,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) http: reqwest::Client,
+    pub(crate) prober: Prober,
     pub(crate) tracker: TaskTracker,
     /// Revisions that a join through this replica wrote less than [`TOUCH_EVERY`] ago: a popular key costs a write a
     /// second, not one per spawn. By this process's own clock, which the time in the record is not.
@@ -131,13 +135,14 @@ impl SessionService {
         templates: Arc<Templates>,
         settings: Settings,
         metrics: Arc<Metrics>,
-        http: reqwest::Client,
+        prober: Prober,
         replica: ReplicaName,
     ) -> Self {
         let (news, inbox) = mpsc::unbounded_channel();
         let outside = Outside {
             records: Records::new(Arc::clone(&ledger)),
             members: Members::new(Arc::clone(&ledger)),
+            revocations: Revocations::new(Arc::clone(&ledger)),
             ledger,
             backend,
             templates,
@@ -145,7 +150,7 @@ impl SessionService {
             settings,
             registry: registry::Registry::default(),
             metrics,
-            http,
+            prober,
             tracker: TaskTracker::new(),
             touches: moka::sync::Cache::builder().max_capacity(100_000).time_to_live(TOUCH_EVERY).build(),
             reports_interrupted: AtomicBool::new(false),
@@ -174,6 +179,7 @@ impl SessionService {
         let following = TaskTracker::new();
         following.spawn(leadership::lead(Arc::clone(&outside), self.replica, shutdown.clone()));
         following.spawn(until(shutdown.clone(), members::follow(Arc::clone(&outside))));
+        following.spawn(until(shutdown.clone(), revoking::follow(Arc::clone(&outside))));
         following.spawn(until(shutdown.clone(), members::remove_the_dead(Arc::clone(&outside))));
         following.spawn(until(shutdown.clone(), following::learn_all(Arc::clone(&outside))));
         following.spawn(until(shutdown.clone(), following::observe(Arc::clone(&outside))));

@@ -10,7 +10,7 @@ use bivouac_protocol::{Nonce, Policy, Span, StoredRequest};
 use jiff::{SignedDuration, Timestamp};
 use prometheus_client::registry::Registry;
 
-use super::{SessionService, Settings};
+use super::{Prober, SessionService, Settings};
 use crate::backend::process::{self, ProcessBackend};
 use crate::{Failpoints, Metrics};
 
@@ -60,7 +60,7 @@ pub(super) fn service() -> (SessionService, tempfile::TempDir) {
             failpoints: Failpoints::default(),
         },
         Arc::new(Metrics::register(&mut Registry::default())),
-        reqwest::Client::new(),
+        Prober::new().unwrap(),
         "replica".to_owned(),
     );
     (service, state)

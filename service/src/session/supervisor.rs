@@ -7,6 +7,7 @@ mod effects;
 mod links;
 mod news;
 mod restored;
+mod revoked;
 mod stops;
 
 use std::collections::{HashMap, HashSet};
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use bivouac_ledger::leader::Leadership;
 use bivouac_ledger::records::Versioned;
+use bivouac_ledger::revoked::Revocation;
 use bivouac_ledger::{Index, Transaction};
 use bivouac_protocol::link::FromService;
 use bivouac_protocol::member::Members;
@@ -27,10 +29,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::time::{DelayQueue, delay_queue};
 
 use super::Outside;
-use super::abandoning::Place;
 use super::decide::{Surroundings, decide};
 use super::evidence::{Evidence, LinkId};
 use super::facts::Facts;
+use super::probe::Place;
 use super::view::View;
 use crate::backend::{Grace, Observation};
 use crate::link::{LinkEvent, Peer};
@@ -70,6 +72,8 @@ pub(crate) enum News {
     LearnedOfRun(Versioned<Record>, Observation),
     /// A list of all records was read. What is missing in it proves nothing.
     Listed(Vec<(SessionId, Versioned<Record>)>),
+    /// Tickets were revoked, or those that were are listed.
+    Revoked(Vec<Revocation>),
     /// Something to say to one proxy.
     Tell(LinkId, FromService),
     /// A session to tell one proxy of, as it is.
@@ -118,6 +122,8 @@ pub(crate) struct Supervisor {
     attempts: u64,
     /// Records that are being read by id.
     reading: HashSet<SessionId>,
+    /// What was revoked, for proxies that link.
+    revoked: revoked::Revoked,
     /// What is being read again because somebody has read something older than what is known.
     doubted: restored::Doubted,
 }
@@ -135,6 +141,7 @@ impl Supervisor {
             leadership: None,
             attempts: 0,
             reading: HashSet::new(),
+            revoked: revoked::Revoked::default(),
             doubted: restored::Doubted::default(),
         }
     }
@@ -174,10 +181,12 @@ impl Supervisor {
             News::MembersReadAgain(held, members) => self.on_members_read_again(held, members),
             News::LearnedOfRun(record, news) => self.on_learned_of_run(record, news),
             News::Listed(records) => self.on_list(records),
+            News::Revoked(revocations) => self.on_revoked(revocations),
             News::Tell(link, message) => self.tell(link, message),
             News::TellOf(link, id) => self.tell_of(link, &id),
             News::Place(id, reply) => {
-                let _ = reply.send(self.probe_target(&id));
+                let place = self.sessions.get(&id).and_then(|session| session.facts.default_place());
+                let _ = reply.send(place);
             }
             News::IsHeard(boot, reply) => {
                 let _ = reply.send(self.evidence.is_heard(&boot));

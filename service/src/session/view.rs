@@ -103,8 +103,12 @@ pub struct Unreachable {
 pub struct Alive {
     /// What follows from the evidence.
     pub verdict: VerdictName,
-    /// When it will be stopped, if nothing changes: for want of use, or at the end of its lifetime.
+    /// When it will be stopped, if nothing changes: for want of use, because its connections are silent, or at the end of
+    /// its lifetime.
     pub ends_at: Option<Timestamp>,
+    /// Since when nothing but pings has moved on its open connections; absent where it has no `quiet_timeout`, or is not
+    /// in use by such connections alone.
+    pub quiet_since: Option<Timestamp>,
     /// Members whose evidence is missing.
     pub silent: Vec<BootId>,
     /// Each member's evidence.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bivouac_protocol::{Record, SessionId};
+use bivouac_protocol::{PortLabel, Record, SessionId};
 
 use super::template::Template;
 
@@ -27,6 +27,12 @@ pub fn of(template: &Template, session: &SessionId, record: &Record, url: &str) 
     env
 }
 
+/// The variable in which a backend finds the port with this label. The default one is in `PORT`, too.
+#[must_use]
+pub fn port_variable(label: &PortLabel) -> String {
+    format!("PORT_{}", label.as_str().to_ascii_uppercase().replace('-', "_"))
+}
+
 /// Why a name cannot be used for an environment variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
@@ -35,13 +41,13 @@ pub enum InvalidName {
     Form,
     /// The platform, the shell or the loader gives it a meaning.
     #[error(
-        "is reserved: PORT, PATH, HOME and names that begin with BIVOUAC_, NOMAD_, CONSUL_, VAULT_ or LD_ are not free"
+        "is reserved: PORT, PATH, HOME and names that begin with PORT_, BIVOUAC_, NOMAD_, CONSUL_, VAULT_ or LD_ are not free"
     )]
     Reserved,
 }
 
 const NAMES: [&str; 3] = ["PORT", "PATH", "HOME"];
-const PREFIXES: [&str; 5] = ["BIVOUAC_", "NOMAD_", "CONSUL_", "VAULT_", "LD_"];
+const PREFIXES: [&str; 6] = ["PORT_", "BIVOUAC_", "NOMAD_", "CONSUL_", "VAULT_", "LD_"];
 
 /// Checks a name that somebody other than us chose. Case does not matter: a parameter `path` becomes `PATH`.
 pub fn check(name: &str) -> Result<(), InvalidName> {
@@ -69,9 +75,17 @@ mod tests {
 
     #[test]
     fn what_the_platform_uses_is_reserved_in_any_case() {
-        for name in
-            ["PORT", "port", "Path", "NOMAD_TOKEN", "nomad_meta_x", "bivouac_key", "LD_PRELOAD", "HOME"]
-        {
+        for name in [
+            "PORT",
+            "port",
+            "port_x",
+            "Path",
+            "NOMAD_TOKEN",
+            "nomad_meta_x",
+            "bivouac_key",
+            "LD_PRELOAD",
+            "HOME",
+        ] {
             assert_eq!(check(name), Err(InvalidName::Reserved), "{name}");
         }
     }

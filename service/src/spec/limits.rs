@@ -1,9 +1,12 @@
 //! What a caller may ask of a template: its parameters, its bounds, and how much of everything.
 
+use bivouac_protocol::ticket::MAX_CLAIMS;
 use bivouac_protocol::{Span, StoredRequest};
 
+use serde_json::{Map, Value};
+
 use super::environment;
-use super::template::{Allowance, Bounds, Template};
+use super::template::{Allowance, Bounds, OptionalBounds, Template};
 
 /// A field whose value cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,9 +47,13 @@ pub fn check(request: &StoredRequest, template: &Template) -> Result<(), Invalid
     let bounds = &template.bounds;
     check_bounds("idle_timeout", request.idle_timeout, bounds.idle_timeout)?;
     check_bounds("startup_timeout", request.startup_timeout, bounds.startup_timeout)?;
-    let lifetime = bounds.max_lifetime;
-    let lifetime = Bounds { default: lifetime.min, min: lifetime.min, max: lifetime.max };
-    check_bounds("max_lifetime", request.max_lifetime, lifetime)
+    check_bounds("quiet_timeout", request.quiet_timeout, given(bounds.quiet_timeout))?;
+    check_bounds("max_lifetime", request.max_lifetime, given(bounds.max_lifetime))
+}
+
+/// What may be asked for, where saying nothing may mean "none".
+fn given(OptionalBounds { min, max, .. }: OptionalBounds) -> Bounds {
+    Bounds { default: min, min, max }
 }
 
 fn check_allowed(request: &StoredRequest, template: &Template) -> Result<(), Invalid> {
@@ -147,11 +154,25 @@ fn check_marks(request: &StoredRequest) -> Result<(), Invalid> {
         }
         check_line(&field, value, LABEL_VALUE_BYTES)?;
     }
-    match &request.user {
-        Some(user) if user.is_empty() => Err(Invalid::new("user", "must not be empty")),
-        Some(user) => check_line("user", user, USER_BYTES),
-        None => Ok(()),
+    request.user.as_deref().map_or(Ok(()), check_user)
+}
+
+/// Whether an application may call a user so.
+pub(crate) fn check_user(user: &str) -> Result<(), Invalid> {
+    if user.is_empty() {
+        Err(Invalid::new("user", "must not be empty"))
+    } else {
+        check_line("user", user, USER_BYTES)
     }
+}
+
+/// Whether an application may say so much of a user: it has to fit a header field.
+pub(crate) fn check_claims(claims: &Map<String, Value>) -> Result<(), Invalid> {
+    let bytes = serde_json::to_string(claims).map_or(usize::MAX, |json| json.len());
+    if bytes <= MAX_CLAIMS {
+        return Ok(());
+    }
+    Err(Invalid::new("claims", format!("must be at most {MAX_CLAIMS} bytes of JSON")))
 }
 
 fn check_value(field: &str, value: &str) -> Result<(), Invalid> {

@@ -11,6 +11,7 @@ pub mod translate;
 use std::sync::Arc;
 
 use bivouac_protocol::{Key, Namespace, Policy, SessionId, StoredRequest};
+use serde_json::{Map, Value};
 
 pub use template::{Template, Templates};
 
@@ -29,6 +30,8 @@ pub struct Spec {
     pub request: StoredRequest,
     /// The rules of the generation to be claimed.
     pub policy: Policy,
+    /// What the application says of the user, in the ticket that goes with the spawn. Not kept.
+    pub claims: Option<Map<String, Value>>,
     /// The id belongs to this very spawn (an idempotency key): it is never spawned a second time, and what is found under
     /// the id must have been asked for in the same words.
     pub once: bool,

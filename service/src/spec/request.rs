@@ -7,7 +7,7 @@ use bivouac_protocol::{IdempotencyKey, Key, Namespace, SessionId, Span, StoredRe
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Spec;
 use super::limits::{self, Invalid};
@@ -28,14 +28,6 @@ pub enum RequestError {
     /// A field whose value cannot be used.
     #[error(transparent)]
     InvalidField(#[from] Invalid),
-    /// A field that this version does not support yet.
-    #[error("{field} is not supported yet: {advice}")]
-    UnsupportedField {
-        /// Which field.
-        field: &'static str,
-        /// What to do.
-        advice: &'static str,
-    },
     /// No template of this name.
     #[error("there is no template {0}; GET /v1/templates lists them")]
     UnknownTemplate(TemplateName),
@@ -72,13 +64,13 @@ struct Body {
     image: Option<String>,
     resources: Option<Resources>,
     idle_timeout: Option<String>,
-    quiet_timeout: Option<Value>,
+    quiet_timeout: Option<String>,
     max_lifetime: Option<String>,
     startup_timeout: Option<String>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
     user: Option<String>,
-    claims: Option<Value>,
+    claims: Option<Map<String, Value>>,
 }
 
 /// Reads a spawn. The id of a keyed session follows from `secret`; any other gets a random one.
@@ -95,7 +87,6 @@ pub fn parse<E: From<RequestError>>(
     permit: impl FnOnce(&Namespace, &TemplateName) -> Result<(), E>,
 ) -> Result<Spec, E> {
     let body: Body = decode(body)?;
-    check_supported(&body)?;
     let key: Option<Key> = body.key.as_deref().map(|text| name("key", text)).transpose()?;
     let namespace =
         body.namespace.as_deref().map_or(Ok(Namespace::default()), |text| name("namespace", text))?;
@@ -124,7 +115,7 @@ fn of_template(
     }
     let request = StoredRequest {
         idle_timeout: span("idle_timeout", body.idle_timeout.as_deref())?,
-        quiet_timeout: None,
+        quiet_timeout: span("quiet_timeout", body.quiet_timeout.as_deref())?,
         max_lifetime: span("max_lifetime", body.max_lifetime.as_deref())?,
         startup_timeout: span("startup_timeout", body.startup_timeout.as_deref())?,
         params: body.params,
@@ -137,6 +128,7 @@ fn of_template(
         spawned_by: None,
     };
     limits::check(&request, &template)?;
+    body.claims.as_ref().map_or(Ok(()), limits::check_claims)?;
     Ok(Spec {
         id: key.as_ref().map_or_else(SessionId::random, |key| SessionId::keyed(secret, &namespace, key)),
         policy: template.policy(&request),
@@ -144,6 +136,7 @@ fn of_template(
         namespace,
         key,
         request,
+        claims: body.claims,
         once: false,
     })
 }
@@ -193,20 +186,6 @@ fn describe(path: &str, error: &serde_json::Error) -> RequestError {
     }
     let field = if path == "." { "the body" } else { path };
     Invalid::new(field, message).into()
-}
-
-fn check_supported(body: &Body) -> Result<(), RequestError> {
-    let refuse = |field, advice| Err(RequestError::UnsupportedField { field, advice });
-    if body.claims.is_some() {
-        return refuse(
-            "claims",
-            "claims are handed to the backend with tickets, which are not there yet; leave it out",
-        );
-    }
-    if body.quiet_timeout.is_some() {
-        return refuse("quiet_timeout", "leave it out, and use idle_timeout");
-    }
-    Ok(())
 }
 
 fn name<T: std::str::FromStr<Err = bivouac_protocol::InvalidId>>(

@@ -15,7 +15,7 @@ mod variables;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bivouac_protocol::{Policy, PortLabel, Protocol, Span, StoredRequest, TemplateName};
+use bivouac_protocol::{Policy, PortLabel, PortPolicy, Protocol, Rules, Span, StoredRequest, TemplateName};
 use serde::{Deserialize, Serialize};
 
 pub use job::{Job, NomadTemplate};
@@ -49,7 +49,9 @@ pub struct Template {
     /// Parameters by the name that callers use. Each becomes an environment variable of the upper-cased name and, on
     /// Nomad, Meta of the same name.
     pub params: BTreeMap<String, Param>,
-    /// Its ports. One, for now.
+    /// What it says about its sessions' traffic.
+    pub rules: Rules,
+    /// Its ports.
     pub ports: BTreeMap<PortLabel, Port>,
     /// The port that the session's own hostname leads to: a key of `ports`.
     pub default_port: PortLabel,
@@ -92,8 +94,10 @@ impl Allowance {
 pub struct PolicyBounds {
     /// See [`Policy::idle_timeout`].
     pub idle_timeout: Bounds,
+    /// See [`Policy::quiet_timeout`]. Without a default there is none unless a caller asks for one.
+    pub quiet_timeout: OptionalBounds,
     /// See [`Policy::max_lifetime`]. Without a default there is none unless a caller asks for one.
-    pub max_lifetime: LifetimeBounds,
+    pub max_lifetime: OptionalBounds,
     /// See [`Policy::startup_timeout`].
     pub startup_timeout: Bounds,
     /// See [`Policy::max_lease`].
@@ -115,8 +119,8 @@ pub struct Bounds {
 
 /// As [`Bounds`], where the default may be "none".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct LifetimeBounds {
-    /// Where the caller says nothing; `None`: unlimited.
+pub struct OptionalBounds {
+    /// Where the caller says nothing; `None`: none.
     pub default: Option<Span>,
     /// The least that a caller may ask for.
     pub min: Span,
@@ -212,8 +216,13 @@ impl Template {
     #[must_use]
     pub fn policy(&self, request: &StoredRequest) -> Policy {
         let port = self.ports.get(&self.default_port);
+        let further = self.ports.iter().filter(|(label, _)| **label != self.default_port);
+        let further = further.map(|(label, Port { protocol, ready_path })| {
+            (label.clone(), PortPolicy { protocol: *protocol, ready_path: ready_path.clone() })
+        });
         Policy {
             idle_timeout: request.idle_timeout.unwrap_or(self.bounds.idle_timeout.default),
+            quiet_timeout: request.quiet_timeout.or(self.bounds.quiet_timeout.default),
             max_lifetime: request.max_lifetime.or(self.bounds.max_lifetime.default),
             startup_timeout: request.startup_timeout.unwrap_or(self.bounds.startup_timeout.default),
             max_lease: self.bounds.max_lease,
@@ -222,6 +231,8 @@ impl Template {
             overlap_after: self.nomad.as_ref().and_then(|nomad| nomad.overlap_after),
             protocol: port.map(|port| port.protocol).unwrap_or_default(),
             ready_path: port.and_then(|port| port.ready_path.clone()),
+            further: further.collect(),
+            rules: self.rules.clone(),
             ..Policy::plain(self.default_port.clone())
         }
     }

@@ -9,7 +9,7 @@ mod services;
 
 use std::collections::BTreeMap;
 
-use bivouac_protocol::{Record, SessionId};
+use bivouac_protocol::{PortLabel, Record, SessionId};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -207,8 +207,11 @@ fn set_environment(env: &mut Map<String, Value>, context: &JobContext<'_>) {
             env.insert(name, env_text(&value).into());
         }
     }
-    let port = format!("${{NOMAD_PORT_{}}}", template.default_port);
-    env.entry("PORT").or_insert_with(|| port.into());
+    let port = |label: &PortLabel| format!("${{NOMAD_PORT_{label}}}");
+    for label in template.ports.keys() {
+        env.entry(environment::port_variable(label)).or_insert_with(|| port(label).into());
+    }
+    env.entry("PORT").or_insert_with(|| port(&template.default_port).into());
     for (name, value) in exact_meta(template.values(&context.record.request)) {
         inline(env, &name, &value);
         env.insert(name, value.into());

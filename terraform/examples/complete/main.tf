@@ -31,7 +31,7 @@ locals {
 check "sessions_cannot_read_the_platforms_secrets" {
   assert {
     condition     = !(var.session_driver == "raw_exec" && local.same_nodes && local.same_user)
-    error_message = "Sessions run with raw_exec, on the nodes of the service and the proxies and as a user who may read their secrets: the cluster secret, the link secret, the bootstrap token and the tokens for Nomad and Consul. Set session_driver to exec, or session_node_pool to another pool than platform_node_pool, or session_user to a user of their own."
+    error_message = "Sessions run with raw_exec, on the nodes of the service and the proxies and as a user who may read their secrets: the cluster secret, the link secret, the ticket secret, the bootstrap token and the tokens for Nomad and Consul. Set session_driver to exec, or session_node_pool to another pool than platform_node_pool, or session_user to a user of their own."
   }
 }
 

@@ -16,6 +16,8 @@ locals {
     templates       = replace(jsonencode(var.templates), "$${", "$$${")
     allowed_origins = replace(jsonencode(var.allowed_origins), "$${", "$$${")
     allowed_hosts   = replace(jsonencode(var.allowed_hosts), "$${", "$$${")
+    balancers       = replace(jsonencode(var.proxy_protocol_from), "$${", "$$${")
+    trusted_hops    = replace(jsonencode(var.trusted_hops), "$${", "$$${")
   }
 
   common_variables = merge(
@@ -62,14 +64,21 @@ locals {
   proxy_variables = merge(
     local.common_variables,
     {
-      every_node       = tostring(var.proxies == 0)
-      proxies          = tostring(max(var.proxies, 1))
-      port             = tostring(var.proxy_port)
-      domain           = local.session_domain
-      data_dir         = var.proxy_data_dir
-      data_volume      = var.proxy_data_volume
-      drain_timeout    = tostring(var.drain_timeout)
-      secrets_variable = local.proxy_secrets
+      every_node          = tostring(var.proxies == 0)
+      proxies             = tostring(max(var.proxies, 1))
+      port                = tostring(var.proxy_port)
+      domain              = local.session_domain
+      data_dir            = var.proxy_data_dir
+      data_volume         = var.proxy_data_volume
+      drain_timeout       = tostring(var.drain_timeout)
+      proxy_protocol_from = local.hcl.balancers
+      trusted_hops        = local.hcl.trusted_hops
+      secrets_variable    = local.proxy_secrets
+    },
+    var.proxy_tls == null ? {} : {
+      tls_port      = tostring(var.proxy_tls.port)
+      tls_cert_file = var.proxy_tls.cert_file
+      tls_key_file  = var.proxy_tls.key_file
     },
     var.proxy_variables,
   )

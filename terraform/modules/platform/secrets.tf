@@ -2,7 +2,7 @@
 # A uuid has 122 random bits from the operating system's source, so that three of them are worth more than the 256 bits
 # of the digest. Not as `input`: that is repeated as `output`, which Terraform prints where it shows or destroys the resource.
 resource "terraform_data" "secret" {
-  for_each = toset(["cluster_secret", "link_secret", "api_token"])
+  for_each = toset(["cluster_secret", "link_secret", "ticket_secret", "api_token"])
 
   triggers_replace = sensitive(sha256(join("", [uuid(), uuid(), uuid()])))
 

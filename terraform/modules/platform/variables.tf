@@ -127,6 +127,30 @@ variable "proxy_port" {
   }
 }
 
+variable "proxy_tls" {
+  description = "The port for users with TLS, HTTP/2 included, and the files on the clients with the certificate for the sessions' domain, its subdomains included, and with its key. They are followed for changes. Without it, something in front of the proxies speaks TLS."
+  type = object({
+    port      = number
+    cert_file = string
+    key_file  = string
+  })
+  default = null
+}
+
+variable "proxy_protocol_from" {
+  description = "Networks of load balancers that begin each connection with a PROXY header, version 2."
+  type        = list(string)
+  default     = []
+  nullable    = false
+}
+
+variable "trusted_hops" {
+  description = "Networks of HTTP proxies in front of the proxies, whose X-Forwarded-* and Forwarded fields are believed."
+  type        = list(string)
+  default     = []
+  nullable    = false
+}
+
 variable "proxy_data_dir" {
   description = "Where a proxy keeps the lock files by which its earlier starts are known to be dead: a folder on the clients that outlives allocations."
   type        = string
@@ -212,6 +236,7 @@ variable "secrets" {
   type = object({
     cluster_secret = optional(string)
     link_secret    = optional(string)
+    ticket_secret  = optional(string)
     api_token      = optional(string)
   })
   default   = {}

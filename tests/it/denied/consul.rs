@@ -83,7 +83,11 @@ fn a_proxy_in_consul() {
             row(Denied, "write the leader's key in a transaction", Method::PUT, "/v1/txn")
                 .with(write(&format!("{prefix}/leader"))),
             put(Denied, "raise the floor", "generation_floor"),
+            get(Allowed, "read revocations", format!("/v1/kv/{prefix}/revoked/?recurse")),
             put(Denied, "forget a revocation", "revoked/a/b"),
+            get(Allowed, "read the ticket keys", format!("/v1/kv/{prefix}/tickets/keys")),
+            put(Denied, "add a ticket key", "tickets/keys"),
+            put(Allowed, "note that a link was used", "tickets/used/a"),
             row(Denied, "write another key", Method::PUT, format!("/v1/kv/elsewhere/{prefix}"))
                 .with(json!({})),
             get(Denied, "read another key", format!("/v1/kv/elsewhere/{prefix}")),

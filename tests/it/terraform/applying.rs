@@ -115,9 +115,12 @@ impl Site {
         let namespace = if self.agents.locks().is_some() { "bivouac" } else { "default" };
         let variable = self.nomad(&format!("var/nomad/jobs/bivouac-service?namespace={namespace}")).await;
         let items: BTreeMap<String, String> = serde_json::from_value(variable["Items"].clone()).unwrap();
-        assert_eq!(items.keys().collect::<Vec<_>>(), ["api_token", "cluster_secret", "link_secret"]);
+        assert_eq!(
+            items.keys().collect::<Vec<_>>(),
+            ["api_token", "cluster_secret", "link_secret", "ticket_secret"]
+        );
         assert!(items.values().all(|secret| secret.len() == 64), "made from all of the bits");
-        assert_eq!(items.values().collect::<BTreeSet<_>>().len(), 3, "each is another");
+        assert_eq!(items.values().collect::<BTreeSet<_>>().len(), 4, "each is another");
         items
     }
 

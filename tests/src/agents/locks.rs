@@ -145,7 +145,7 @@ impl Locks {
         // No connection is kept: the client is shared by tests, and each has a runtime of its own that ends with it.
         let builder =
             reqwest::Client::builder().timeout(Duration::from_secs(10)).no_proxy().pool_max_idle_per_host(0);
-        Ok(builder.tls_certs_only(roots).identity(reqwest::Identity::from_pem(&pem)?))
+        Ok(builder.http1_only().tls_certs_only(roots).identity(reqwest::Identity::from_pem(&pem)?))
     }
 
     /// A client with every right.

@@ -23,6 +23,7 @@ pub(super) fn router() -> Router {
         .route("/healthz", get(async || "ok"))
         .route("/slow", any(slow))
         .route("/stream", get(stream_chunks))
+        .route("/silence", get(begin_and_say_nothing))
         .route("/ws", any(async |upgrade: WebSocketUpgrade| upgrade.on_upgrade(echo_messages)))
         .route("/exit", any(exit))
         .route("/print", post(print))
@@ -71,6 +72,12 @@ async fn stream_chunks(Query(query): Query<HashMap<String, String>>) -> Response
         Some((Ok::<_, Infallible>(Bytes::from(format!("{n}\n"))), n + 1))
     });
     Response::new(Body::from_stream(lines))
+}
+
+/// Begins an answer that never goes on.
+async fn begin_and_say_nothing() -> Response {
+    let first = stream::once(async { Ok::<_, Infallible>(Bytes::from_static(b"begun\n")) });
+    Response::new(Body::from_stream(futures::StreamExt::chain(first, stream::pending())))
 }
 
 /// Sends every message back.

@@ -31,7 +31,9 @@ impl World {
             Kind::Cluster(_) => vec!["service", "--api", "127.0.0.1:0", "--internal", "127.0.0.1:0"],
         };
         if !self.is_embedded() {
-            for flag in ["--cluster-secret-file", "--link-secret-file", "--token-file"] {
+            for flag in
+                ["--cluster-secret-file", "--link-secret-file", "--ticket-secret-file", "--token-file"]
+            {
                 args.extend([flag, &secret]);
             }
             args.extend(["--session-url", "http://localhost:80", "--prefix", "nobody"]);

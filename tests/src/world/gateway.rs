@@ -1,6 +1,7 @@
 //! A proxy in a cluster world.
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, LazyLock};
 
@@ -39,6 +40,28 @@ impl World {
         flag("data-dir", &folder.join("data").to_string_lossy());
         flag("prefix", self.prefix());
         args.extend_from_slice(flags);
+        self.add_proxy(name, folder, args, consul)
+    }
+
+    /// Prepares a proxy that takes over from another one on its host: with its flags and its data folder. It is not
+    /// started yet.
+    pub async fn prepare_successor(&self, predecessor: usize) -> Arc<Gateway> {
+        let mut args = self.proxy(predecessor).process.args();
+        args.push("--take-over".to_owned());
+        let name = format!("proxy-{}", self.proxies().len());
+        let folder = self.folder().join(&name);
+        std::fs::create_dir_all(&folder).expect("the proxy's folder");
+        let consul = self.fault_proxy(self.site().consul_address()).await;
+        self.add_proxy(name, folder, args, consul)
+    }
+
+    fn add_proxy(
+        &self,
+        name: String,
+        folder: PathBuf,
+        args: Vec<String>,
+        consul: FaultProxy,
+    ) -> Arc<Gateway> {
         let env = self.reach(Role::Proxy, self.site().nomad_address(), consul.address());
         let gateway = Arc::new(Gateway { process: Process::new(Plan { name, folder, args, env }), consul });
         self.parts.gateways.lock().push(gateway.clone());

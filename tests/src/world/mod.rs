@@ -233,6 +233,21 @@ impl World {
         url.port_or_known_default().expect("a port")
     }
 
+    /// Port of a proxy's session traffic with TLS.
+    ///
+    /// # Panics
+    /// When it is not ready, or has no such listener.
+    #[must_use]
+    pub fn proxy_tls_port(&self, number: usize) -> u16 {
+        let ready = match &self.parts.kind {
+            Kind::Embedded(dev) => dev.ready(),
+            Kind::Cluster(_) => self.proxy(number).process.ready(),
+        };
+        let url: url::Url =
+            ready.proxy_tls.expect("the ready file has the URL with TLS").parse().expect("a URL");
+        url.port_or_known_default().expect("a port")
+    }
+
     /// The HTTP client of this world: bounded in time, and every hostname is this machine.
     #[must_use]
     pub fn http(&self) -> &reqwest::Client {

@@ -28,6 +28,8 @@ pub struct Ready {
     pub internal: Option<String>,
     /// URL of the session traffic.
     pub proxy: Option<String>,
+    /// URL of the session traffic with TLS.
+    pub proxy_tls: Option<String>,
     /// URL of the proxy's own health and metrics.
     pub admin: Option<String>,
     /// API token.
@@ -133,7 +135,8 @@ impl Process {
     /// The ports that it bound at its last start.
     pub(super) fn ports(&self) -> Vec<u16> {
         let ready = self.bound.lock().clone().unwrap_or_default();
-        let urls = [ready.api, ready.internal, ready.proxy, ready.admin].into_iter().flatten();
+        let urls =
+            [ready.api, ready.internal, ready.proxy, ready.proxy_tls, ready.admin].into_iter().flatten();
         urls.filter_map(|url| url.parse::<url::Url>().ok()?.port()).collect()
     }
 
@@ -147,6 +150,21 @@ impl Process {
     #[must_use]
     pub fn folder(&self) -> PathBuf {
         self.plan.lock().folder.clone()
+    }
+
+    /// What it is started with.
+    pub(super) fn args(&self) -> Vec<String> {
+        self.plan.lock().args.clone()
+    }
+
+    /// How many descriptors it has open.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn descriptors(&self) -> usize {
+        let pid = self.pid().unwrap_or_else(|| panic!("{} does not run", self.name()));
+        std::fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors").count()
     }
 
     /// Its process id, while it runs.
@@ -177,8 +195,16 @@ impl Process {
     /// # Panics
     /// When it does not run, or does not end in time.
     pub async fn terminate(&self) -> ExitStatus {
-        self.signal(Signal::TERM);
+        self.asked_to_end();
         self.ends().await
+    }
+
+    /// SIGTERM.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn asked_to_end(&self) {
+        self.signal(Signal::TERM);
     }
 
     /// Waits for its end.

@@ -36,7 +36,10 @@ impl Raw {
             match tokio::time::timeout(patience, stream.read_buf(&mut answer)).await {
                 Ok(Ok(1..)) => {}
                 Ok(_) => closed = true,
-                Err(_) if answer.is_empty() => panic!("neither an answer nor a close within {patience:?}"),
+                Err(_) if answer.is_empty() => {
+                    let sent = String::from_utf8_lossy(&bytes.as_ref()[..bytes.as_ref().len().min(200)]);
+                    panic!("neither an answer nor a close within {patience:?} of {sent:?}…")
+                }
                 Err(_) => break,
             }
         }

@@ -51,6 +51,7 @@ impl World {
         flag("session-url", &format!("http://localhost:{session_port}"));
         flag("cluster-secret-file", &secret("cluster"));
         flag("link-secret-file", &secret("link"));
+        flag("ticket-secret-file", &secret("ticket"));
         flag("token-file", &secret("token"));
         flag("prefix", self.prefix());
         flag("template-var", &format!("{WHITEBOARD}.binary={}", super::product().display()));

@@ -21,6 +21,7 @@ pub struct Session {
     /// What the spawn answered.
     pub first: Value,
     proxy: usize,
+    port: Option<String>,
 }
 
 impl Session {
@@ -31,7 +32,7 @@ impl Session {
     #[must_use]
     pub fn of(world: &World, view: Value) -> Self {
         let id = view["id"].as_str().expect("a session has an id").to_owned();
-        Self { world: world.clone(), id, first: view, proxy: 0 }
+        Self { world: world.clone(), id, first: view, proxy: 0, port: None }
     }
 
     /// Whether this spawn made the session.
@@ -52,6 +53,12 @@ impl Session {
         Self { proxy, ..self.clone() }
     }
 
+    /// The same session at one of its template's ports, whose requests do not go to the default one.
+    #[must_use]
+    pub fn at(&self, port: &str) -> Self {
+        Self { port: Some(port.to_owned()), ..self.clone() }
+    }
+
     /// The same session, asked for at another replica of the service (from 0).
     #[must_use]
     pub fn asking(&self, replica: usize) -> Self {
@@ -61,7 +68,8 @@ impl Session {
     /// Its hostname and port.
     #[must_use]
     pub fn authority(&self) -> String {
-        format!("{}.localhost:{}", self.id, self.world.proxy_port(self.proxy))
+        let port = self.port.as_ref().map(|label| format!("{label}--")).unwrap_or_default();
+        format!("{port}{}.localhost:{}", self.id, self.world.proxy_port(self.proxy))
     }
 
     /// A request to its backend, through the proxy.

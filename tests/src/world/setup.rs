@@ -17,6 +17,7 @@ use super::doors::Doors;
 use super::gateway::free_port;
 use super::process::{Plan, Process};
 use super::site::{Site, Whose};
+use super::templates::Own;
 use super::{CALL, Kind, Parts, World, templates};
 
 /// Longest time that one scenario may take.
@@ -32,6 +33,7 @@ pub struct Setup {
     args: Vec<String>,
     proxy_args: Vec<String>,
     failpoints: String,
+    templates: Vec<Own>,
     faults_on_links: bool,
     locked: bool,
     proxied: bool,
@@ -42,13 +44,19 @@ pub struct Setup {
 pub(super) struct Secrets {
     pub(super) cluster: String,
     pub(super) link: String,
+    pub(super) ticket: String,
     pub(super) token: String,
 }
 
 impl Secrets {
     /// Writes each where only its owner reads it.
     fn write(&self, folder: &Path) {
-        for (name, secret) in [("cluster", &self.cluster), ("link", &self.link), ("token", &self.token)] {
+        for (name, secret) in [
+            ("cluster", &self.cluster),
+            ("link", &self.link),
+            ("ticket", &self.ticket),
+            ("token", &self.token),
+        ] {
             let mut options = fs::File::options();
             let file = options.write(true).create_new(true).mode(0o600).open(secret_file(folder, name));
             file.expect("a file for the secret").write_all(secret.as_bytes()).expect("the secret");
@@ -70,6 +78,7 @@ impl Setup {
             args: Vec::new(),
             proxy_args: Vec::new(),
             failpoints: String::new(),
+            templates: Vec::new(),
             faults_on_links: false,
             locked: false,
             proxied: true,
@@ -108,9 +117,17 @@ impl Setup {
         self
     }
 
-    /// A further flag of the proxies.
+    /// A further flag of the proxies; of `bivouac dev`, where that has it too.
     pub fn proxy_flag(mut self, name: &str, value: &str) -> Self {
         self.proxy_args.extend([format!("--{name}"), value.to_owned()]);
+        self
+    }
+
+    /// A template of the scenario's own that runs the guest: what its `template.toml` says but for `[process]` and
+    /// `[nomad]`, and its job, which has the variables of [`super::GUEST_JOB`] (where it is that job, with the parameter
+    /// `text`).
+    pub fn template(mut self, name: &str, toml: &str, job: &str) -> Self {
+        self.templates.push(Own { name: name.to_owned(), toml: toml.to_owned(), job: job.to_owned() });
         self
     }
 
@@ -166,7 +183,7 @@ impl Setup {
         let folder = tempfile::Builder::new().prefix("bivouac-world-").tempdir().expect("a folder");
         let diary = folder.path().join("diary");
         fs::create_dir_all(&diary).expect("the diary's folder");
-        templates::write(folder.path(), &diary);
+        templates::write(folder.path(), &diary, &self.templates);
         if self.agents == Some(Whose::OnDocker) {
             templates::put_into_containers(folder.path());
         }
@@ -179,7 +196,7 @@ impl Setup {
             Kind::Cluster(site) => Doors::open(site, folder.path(), &prefix).await,
             Kind::Embedded(_) => None,
         };
-        let secrets = Secrets { cluster: random(), link: random(), token: random() };
+        let secrets = Secrets { cluster: random(), link: random(), ticket: random(), token: random() };
         secrets.write(folder.path());
         let parts = Parts {
             folder,
@@ -198,7 +215,8 @@ impl Setup {
     fn dev(&self, folder: &Path) -> Process {
         let templates = folder.join("templates").display().to_string();
         let args = ["dev", "--api", "127.0.0.1:0", "--proxy", "127.0.0.1:0", "--templates", &templates];
-        let args = args.into_iter().map(str::to_owned).chain(self.args.iter().cloned()).collect();
+        let further = self.args.iter().chain(&self.proxy_args).cloned();
+        let args = args.into_iter().map(str::to_owned).chain(further).collect();
         Process::new(Plan { name: "dev".to_owned(), folder: folder.to_owned(), args, env: Vec::new() })
     }
 

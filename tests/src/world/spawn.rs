@@ -40,6 +40,12 @@ impl Spawn {
         self.field("idle_timeout", span)
     }
 
+    /// Sets the quiet timeout.
+    #[must_use]
+    pub fn quiet_timeout(self, span: &str) -> Self {
+        self.field("quiet_timeout", span)
+    }
+
     /// Sets the startup timeout.
     #[must_use]
     pub fn startup_timeout(self, span: &str) -> Self {

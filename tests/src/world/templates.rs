@@ -72,9 +72,20 @@ job "guest" {
 
 const PORT: &str = "variable \"port\" { default = 1 }\n";
 
-/// Writes them; returns the folder.
-pub(super) fn write(world: &Path, diary: &Path) -> PathBuf {
+/// A template that one scenario brings along.
+#[derive(Debug, Clone)]
+pub(super) struct Own {
+    pub(super) name: String,
+    pub(super) toml: String,
+    pub(super) job: String,
+}
+
+/// Writes them, and those that the scenario brings along; returns the folder.
+pub(super) fn write(world: &Path, diary: &Path, brought: &[Own]) -> PathBuf {
     let folder = world.join("templates");
+    for Own { name, toml, job } in brought {
+        whole(&folder.join(name), toml, job, diary);
+    }
     template(&folder, GUEST, "", "", diary);
     template(&folder, WAKING, "wake = true\n", "", diary);
     template(&folder, PROBED, "", "ready_path = \"/healthz\"\n", diary);
@@ -135,14 +146,18 @@ fn bundled(name: &str, target: &Path) {
 }
 
 fn template(folder: &Path, name: &str, policy: &str, port: &str, diary: &Path) {
+    let toml =
+        format!("description = \"The guest of the scenarios\"\n{policy}{POLICY}\n[ports.http]\n{port}");
+    whole(&folder.join(name), &toml, GUEST_JOB, diary);
+}
+
+/// Adds to a template how the guest runs, here and on Nomad.
+fn whole(folder: &Path, toml: &str, job: &str, diary: &Path) {
     let guest = quoted(&guard::guest_binary().to_string_lossy());
     let diary = quoted(&diary.to_string_lossy());
     let owner = quoted(&std::process::id().to_string());
     let text = format!(
-        r#"description = "The guest of the scenarios"
-{policy}{POLICY}
-[ports.http]
-{port}
+        r#"{toml}
 [process]
 command = [{guest}]
 env = {{ GUEST_DIARY = {diary}, GUEST_OWNER = {owner} }}
@@ -152,10 +167,9 @@ jobspec = "job.nomad.hcl"
 variables = {{ guest = {guest}, diary = {diary}, owner = {owner} }}
 "#
     );
-    let folder = folder.join(name);
-    std::fs::create_dir_all(&folder).expect("the template's folder");
+    std::fs::create_dir_all(folder).expect("the template's folder");
     std::fs::write(folder.join("template.toml"), text).expect("template.toml");
-    std::fs::write(folder.join("job.nomad.hcl"), GUEST_JOB).expect("the job");
+    std::fs::write(folder.join("job.nomad.hcl"), job).expect("the job");
 }
 
 fn quoted(text: &str) -> String {

@@ -35,7 +35,7 @@ impl ConsulDirectory {
 impl Directory for ConsulDirectory {
     async fn locate(&self, session: &SessionId, generation: Generation) -> Result<Option<Route>, Error> {
         let instances = self.client.catalog_service(&session.service_name()).await.map_err(failed)?;
-        Ok(default_route(&instances, session, generation))
+        Ok(whole_route(&instances, session, generation))
     }
 
     async fn replicas(&self) -> Result<Vec<Replica>, Error> {
@@ -51,16 +51,26 @@ impl Directory for ConsulDirectory {
     }
 }
 
-/// The route to a generation's default port: the one that is marked so, else the first by its label.
-fn default_route(instances: &[Instance], session: &SessionId, generation: Generation) -> Option<Route> {
-    let routes =
-        instances.iter().filter_map(|instance| Some((is_marked(instance), route(instance, session)?)));
-    routes
+/// The route to a generation: its default port, which is the one that is marked so, else the first by its label, and
+/// whatever else its allocation has registered.
+fn whole_route(instances: &[Instance], session: &SessionId, generation: Generation) -> Option<Route> {
+    let mut routes: Vec<_> = instances
+        .iter()
+        .filter_map(|instance| Some((!is_marked(instance), route(instance, session)?)))
         .filter(|(_, route)| route.generation == generation)
-        .min_by(|(marked, route), (other_marked, other)| {
-            (!marked, route.port.as_str()).cmp(&(!other_marked, other.port.as_str()))
-        })
-        .map(|(_, route)| route)
+        .collect();
+    routes.sort_by(|(unmarked, route), (other_unmarked, other)| {
+        (unmarked, &route.port).cmp(&(other_unmarked, &other.port))
+    });
+    let mut routes = routes.into_iter().map(|(_, route)| route);
+    let mut default = routes.next()?;
+    for further in routes.filter(|further| further.allocation == default.allocation) {
+        if further.port != default.port {
+            let endpoint = further.default_endpoint();
+            default.further.entry(further.port).or_insert(endpoint);
+        }
+    }
+    Some(default)
 }
 
 fn is_marked(instance: &Instance) -> bool {
@@ -139,7 +149,7 @@ mod tests {
     }
 
     fn located(instances: &[Instance], generation: u64) -> Option<Route> {
-        default_route(instances, &SESSION.parse().unwrap(), Generation(generation))
+        whole_route(instances, &SESSION.parse().unwrap(), Generation(generation))
     }
 
     #[test]
@@ -156,6 +166,26 @@ mod tests {
         assert_eq!(located(&instances, 1).unwrap().port.as_str(), "admin");
         instances[0].meta.insert("bivouac_default_port".to_owned(), "true".to_owned());
         assert_eq!(located(&instances, 1).unwrap().port.as_str(), "web");
+    }
+
+    #[test]
+    fn further_ports_are_those_of_the_same_allocation() {
+        let mut instances = [
+            instance("1", "admin", "127.0.0.1"),
+            instance("1", "web", "127.0.0.1"),
+            instance("1", "api", "127.0.0.2"),
+            instance("1", "stray", "127.0.0.1"),
+            instance("2", "late", "127.0.0.1"),
+        ];
+        instances[1].meta.insert("bivouac_default_port".to_owned(), "true".to_owned());
+        instances[2].meta.insert("bivouac_protocol".to_owned(), "h2c".to_owned());
+        instances[3].meta.insert("bivouac_allocation".to_owned(), "another".to_owned());
+        let route = located(&instances, 1).unwrap();
+        assert_eq!(route.port.as_str(), "web");
+        let labels: Vec<_> = route.further.keys().map(|label| label.as_str()).collect();
+        assert_eq!(labels, ["admin", "api"]);
+        let api = route.endpoint(Some(&"api".parse().unwrap())).unwrap();
+        assert_eq!((api.address, api.protocol), ("127.0.0.2:20000".parse().unwrap(), Protocol::H2c));
     }
 
     #[test]

@@ -2,6 +2,7 @@ use bivouac_protocol::RoutePhase;
 use bivouac_protocol::link::Activity;
 
 use super::*;
+use crate::activity::Direction;
 use crate::activity::gate::FenceAnswer;
 use crate::link::outbox::Queue;
 use crate::testing::{Camp, said, tag};
@@ -127,7 +128,7 @@ async fn a_request_that_waits_at_a_fence_stands_against_the_next_one() {
     let waiting = camp.admitting();
     tokio::time::sleep(SECOND).await;
     assert_eq!(camp.table.fence(&camp.fence_order(1, 2), link.id), FenceAnswer::Busy);
-    camp.table.unfence(&camp.id, tag(2));
+    camp.table.unfence(&camp.id, Fenced { tag: tag(2), generation: Generation(1) });
     assert!(waiting.await.unwrap().is_ok());
     assert_eq!(camp.table.fence(&camp.fence_order(1, 1), link.id), FenceAnswer::Stale, "it was lifted");
 }
@@ -188,4 +189,68 @@ fn the_last_of_many_threads_leaves_nothing_behind() {
         }
     });
     assert_eq!((table.open(), table.len()), (0, 0));
+}
+
+/// Lets a request in, whose session ends when its connections are silent, and makes it a carrier on which nothing moves.
+async fn carrier(camp: &Camp) -> crate::admission::Admitted {
+    let route = bivouac_protocol::Route { quiet: true, ..camp.route(1, RoutePhase::Ready) };
+    assert!(camp.routes.push(route));
+    let admitted = camp.admit().await.unwrap();
+    admitted.carrier(Direction::ToClient).begin();
+    for direction in [Direction::ToBackend, Direction::ToClient] {
+        admitted.carrier(direction).hush();
+    }
+    admitted
+}
+
+fn silence(reports: &[Activity]) -> Vec<(u32, u32, Option<u64>)> {
+    reports.iter().map(|report| (report.open, report.carriers, report.quiet_ms)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_is_reported_once_and_noise_after_it() {
+    let camp = Camp::new();
+    let mut link = camp.link();
+    camp.run(false).await;
+    let table = camp.table.clone();
+    tokio::spawn(async move { table.report_changes().await });
+    let admitted = carrier(&camp).await;
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(silence(&reported(&mut link)), [(1, 1, Some(50))]);
+    tokio::time::sleep(20 * SECOND).await;
+    assert_eq!(reported(&mut link).len(), 0, "nothing has changed");
+    for _ in 0..100 {
+        let to_client = admitted.carrier(Direction::ToClient);
+        assert!(to_client.pass().is_none());
+        to_client.hush();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let reports = silence(&reported(&mut link));
+    assert_eq!(reports.len(), 2, "bytes are no news each time: {reports:?}");
+    assert!(reports.iter().all(|(_, carriers, quiet)| *carriers == 1 && *quiet < Some(200)), "{reports:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_too_loud_to_be_fenced_says_since_when() {
+    let camp = Camp::new();
+    let mut link = camp.link();
+    camp.run(false).await;
+    let admitted = carrier(&camp).await;
+    tokio::time::sleep(3 * SECOND).await;
+    let order = |attempt, min_idle_ms| bivouac_protocol::link::Fence {
+        mode: bivouac_protocol::FenceMode::Quiet,
+        min_idle_ms,
+        ..camp.fence_order(1, attempt)
+    };
+    reported(&mut link);
+    assert_eq!(camp.table.fence(&order(1, 5_000), link.id), FenceAnswer::Busy);
+    let told: Vec<_> = std::iter::from_fn(|| link.messages.try_recv().ok()).collect();
+    assert!(
+        matches!(
+            told.as_slice(),
+            [FromProxy::Activity(Activity { carriers: 1, quiet_ms: Some(3_000), .. }), FromProxy::Busy(_)]
+        ),
+        "{told:?}"
+    );
+    drop(admitted);
 }

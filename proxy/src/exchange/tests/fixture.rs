@@ -2,29 +2,41 @@
 
 use std::net::SocketAddr;
 
-use bivouac_protocol::{Reason, Route, RoutePhase};
+use bivouac_protocol::link::Fence;
+use bivouac_protocol::{FenceMode, Generation, Protocol, Reason, Route, RoutePhase, Rules};
 use tokio::net::TcpListener;
 
+use crate::activity::gate::{FenceAnswer, Fenced};
 use crate::admission::Admission;
 use crate::link::outbox::Queue;
-use crate::testing::Camp;
+use crate::testing::{Camp, tag};
 
 pub(super) const SESSION: &str = "abcdefghijklmnop2345";
 
 pub(super) struct Fixture {
     camp: Camp,
-    _link: Queue,
+    link: Queue,
     address: SocketAddr,
+    traffic: Traffic,
+}
+
+/// What its template says about its traffic.
+#[derive(Default)]
+pub(super) struct Traffic {
+    pub(super) rules: Rules,
+    pub(super) protocol: Protocol,
+    /// Whether the session ends when its connections are silent.
+    pub(super) quiet: bool,
 }
 
 impl Fixture {
     /// A running session at an address; `ready`: whether requests may go there.
-    pub(super) async fn new(address: SocketAddr, ready: bool) -> Self {
+    pub(super) async fn new(address: SocketAddr, traffic: Traffic, ready: bool) -> Self {
         let mut camp = Camp::new();
         camp.id = SESSION.parse().unwrap();
         let link = camp.link();
         camp.run(false).await;
-        let fixture = Self { camp, _link: link, address };
+        let fixture = Self { camp, link, address, traffic };
         fixture.push(if ready { RoutePhase::Ready } else { RoutePhase::Starting });
         fixture
     }
@@ -35,7 +47,27 @@ impl Fixture {
 
     /// A replica says where the session is.
     pub(super) fn push(&self, phase: RoutePhase) {
-        assert!(self.camp.routes.push(Route { address: self.address, ..self.camp.route(1, phase) }));
+        let Traffic { rules, protocol, quiet } = &self.traffic;
+        let route = Route {
+            address: self.address,
+            rules: rules.clone(),
+            protocol: *protocol,
+            quiet: *quiet,
+            ..self.camp.route(1, phase)
+        };
+        assert!(self.camp.routes.push(route));
+    }
+
+    /// The session is to be stopped because its connections are silent, if they are.
+    pub(super) fn fence(&self, attempt: u64) -> FenceAnswer {
+        let order = Fence { mode: FenceMode::Quiet, ..self.camp.fence_order(1, attempt) };
+        self.camp.table.fence(&order, self.link.id)
+    }
+
+    /// Such a stop was given up.
+    pub(super) fn unfence(&self, attempt: u64) {
+        let order = Fenced { tag: tag(attempt), generation: Generation(1) };
+        self.camp.table.unfence(&self.camp.id, order);
     }
 
     /// Uses that are counted.

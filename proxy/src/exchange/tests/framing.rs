@@ -1,7 +1,7 @@
 //! Bodies in every frame, both ways, and connections that go on or do not.
 
 use super::world::{World, request};
-use crate::listener::Limits;
+use crate::options::Limits;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -327,5 +327,25 @@ async fn a_backend_that_makes_no_sense_is_said_to() {
         );
         client.send(&request("GET /", &[])).await;
         world.backend().await.head().await;
+    }
+}
+
+#[tokio::test]
+async fn a_chunk_with_a_bare_lf_is_one_thing_for_both() {
+    for body in ["3\nabc\n0\n\n", "3\r\nabc\n0\r\n\r\n", "3\nabc\r\n0\r\n\r\n", "0\n\r\n\r\n"] {
+        let world = World::new().await;
+        let mut client = world.client().await;
+        client.send(&(request("POST /", &["Transfer-Encoding: chunked"]) + body)).await;
+        client.send(&request("GET /smuggled", &[])).await;
+        let seen = async {
+            let mut backend = world.backend().await;
+            backend.until_or_end("\r\n\r\n").await?;
+            backend.until_or_end("0\r\n\r\n").await
+        };
+        // Either it is refused, or the backend reads the chunks that we have read: never a line's end of the client's.
+        tokio::select! {
+            Some(chunks) = seen => assert!(["3\r\nabc\r\n0\r\n\r\n", "0\r\n\r\n"].contains(&chunks.as_str()), "{body:?}: {chunks:?}"),
+            (text, _) = client.rest() => assert!(text.starts_with("HTTP/1.1 400 "), "{body:?}: {text}"),
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bivouac_protocol::{ReasonCode, RoutePhase};
 
 use super::world::{World, request};
-use crate::listener::Limits;
+use crate::options::Limits;
 
 #[tokio::test]
 async fn a_browser_gets_a_page_that_asks_again() {

@@ -5,6 +5,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::fixture::SESSION;
 use super::world::{Peer, World, request};
+use crate::access::Grant;
+use crate::host::Target;
+use crate::log::Account;
+use crate::stream::Socket;
 use crate::tunnel::{Switch, Tunnel};
 
 const ASK: [&str; 3] = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: k"];
@@ -232,14 +236,51 @@ async fn a_thousand_handshakes_all_succeed() {
 }
 
 #[tokio::test]
+async fn a_refused_websocket_of_a_browser_learns_its_code() {
+    let world = World::new().await;
+    let browser = [
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        "Origin: http://a",
+    ];
+    let offer = [browser.as_slice(), &["Sec-WebSocket-Protocol: bivouac.ticket.x, bivouac.v1"]].concat();
+    let unknown = |fields: &[&str]| request("GET /ws", fields).replace(SESSION, "aaaaaaaaaaaaaaaaaaaa");
+    let mut client = world.client().await;
+    client.send(&unknown(&offer)).await;
+    let head = client.head().await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert!(head.contains("\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{head}");
+    assert!(
+        head.contains("\r\nsec-websocket-protocol: bivouac.v1\r\n") && !head.contains("ticket"),
+        "{head}"
+    );
+    let frame = client.last_bytes().await;
+    assert_eq!(frame, [b"\x88\x11".as_slice(), &4404u16.to_be_bytes(), b"session_unknown"].concat());
+
+    world.fixture.stop(ReasonCode::Requested).await;
+    let mut client = world.client().await;
+    client.send(&request("GET /ws", &browser)).await;
+    client.head().await;
+    let frame = client.last_bytes().await;
+    assert_eq!(frame, b"\x88\x0b\x03\xe9requested");
+
+    let mut program = world.client().await;
+    program.send(&unknown(&browser[..3])).await;
+    let (text, _) = program.rest().await;
+    assert!(text.starts_with("HTTP/1.1 404 ") && text.contains("session_unknown"), "{text}");
+}
+
+#[tokio::test]
 async fn an_idle_tunnel_costs_little() {
     let world = World::new().await;
     let (client, backend) = tunnel(&world).await;
-    let socket = std::sync::Arc::new(client.stream);
-    let switch =
-        Switch { backend: std::sync::Arc::new(backend.stream), greeting: Vec::new(), early: Vec::new() };
-    let admitted = world.fixture.admission().admit(&SESSION.parse().unwrap(), std::future::pending()).await;
-    let tunnel = Box::new(Tunnel::new(socket, switch, admitted.unwrap().unwrap(), true));
+    let switch = Switch { backend: Socket::plain(backend.stream), greeting: Vec::new(), early: Vec::new() };
+    let target = Target { session: SESSION.parse().unwrap(), port: None };
+    let admitting = world.fixture.admission().admit(&target, Grant::default(), std::future::pending()).await;
+    let admitted = admitting.unwrap().unwrap();
+    let tunnel =
+        Box::new(Tunnel::new(Socket::plain(client.stream), switch, admitted, true, Account::default()));
     let size = size_of_val(&*tunnel) + size_of_val(&tunnel.run());
     assert!(size < 2048, "{size} bytes");
 }

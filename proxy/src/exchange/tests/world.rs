@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bivouac_protocol::{Protocol, Rules};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::fixture::{Fixture, SESSION, listener};
-use crate::listener::{Gateway, Limits, serve};
+use super::fixture::{Fixture, SESSION, Traffic, listener};
+use crate::listener::{Door, Gateway};
+use crate::log::Log;
+use crate::options::{Edge, Limits};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -29,15 +32,34 @@ impl World {
 
     /// With other bounds; `ready`: whether the session is.
     pub(super) async fn with(limits: Limits, ready: bool) -> Self {
+        Self::at(limits, Traffic::default(), ready).await
+    }
+
+    /// With a template that says this of its traffic.
+    pub(super) async fn ruled(limits: Limits, rules: Rules) -> Self {
+        Self::at(limits, Traffic { rules, ..Traffic::default() }, true).await
+    }
+
+    /// With a session that ends when its connections are silent.
+    pub(super) async fn quiet() -> Self {
+        Self::at(Limits::default(), Traffic { quiet: true, ..Traffic::default() }, true).await
+    }
+
+    /// With a backend that speaks something else than HTTP/1.
+    pub(super) async fn speaking(protocol: Protocol) -> Self {
+        Self::at(Limits::default(), Traffic { protocol, ..Traffic::default() }, true).await
+    }
+
+    async fn at(limits: Limits, traffic: Traffic, ready: bool) -> Self {
         let backend = listener().await;
-        let fixture = Fixture::new(backend.local_addr().unwrap(), ready).await;
+        let fixture = Fixture::new(backend.local_addr().unwrap(), traffic, ready).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (shutdown, tracker) = (CancellationToken::new(), TaskTracker::new());
-        let mut gateway = Gateway::new(fixture.admission(), "localhost", shutdown, tracker);
-        gateway.limits = limits;
-        let gateway = Arc::new(gateway);
-        tokio::spawn(serve(listener, gateway.clone()));
+        let gateway = Gateway::new(fixture.admission(), "localhost", shutdown, tracker);
+        let gateway = Arc::new(gateway.at(&Edge { limits, ..Edge::default() }, Log::default()));
+        let (door, closing) = (Door::new(listener, None), gateway.closing.token.clone());
+        tokio::spawn(closing.run_until_cancelled_owned(door.accept(gateway.clone())));
         Self { fixture, gateway, address, backend: Some(backend) }
     }
 
@@ -126,14 +148,21 @@ impl Peer {
 
     /// Everything up to and with a text.
     pub(super) async fn until(&mut self, end: &str) -> String {
+        let text = self.until_or_end(end).await;
+        text.unwrap_or_else(|| panic!("it ended with {:?}", String::from_utf8_lossy(&self.buffer)))
+    }
+
+    /// The same; `None` if it ends before.
+    pub(super) async fn until_or_end(&mut self, end: &str) -> Option<String> {
         loop {
             if let Some(at) = self.buffer.windows(end.len()).position(|window| window == end.as_bytes()) {
                 let rest = self.buffer.split_off(at + end.len());
                 let text = std::mem::replace(&mut self.buffer, rest);
-                return String::from_utf8(text).unwrap();
+                return Some(String::from_utf8(text).unwrap());
             }
-            let read = self.more().await.unwrap();
-            assert!(read > 0, "it ended with {:?}", String::from_utf8_lossy(&self.buffer));
+            if self.more().await.unwrap() == 0 {
+                return None;
+            }
         }
     }
 
@@ -165,6 +194,12 @@ impl Peer {
             }
         };
         (String::from_utf8_lossy(&std::mem::take(&mut self.buffer)).into_owned(), end)
+    }
+
+    /// The same as bytes.
+    pub(super) async fn last_bytes(&mut self) -> Vec<u8> {
+        while self.more().await.unwrap() > 0 {}
+        std::mem::take(&mut self.buffer)
     }
 
     /// A response with a Content-Length: its head and body.

@@ -15,7 +15,6 @@ pub(crate) enum Code {
     InvalidJson,
     UnknownField,
     InvalidField,
-    UnsupportedField,
     UnknownTemplate,
     TemplateDisabled,
     TemplateMismatch,
@@ -59,9 +58,6 @@ impl Code {
             Self::InvalidJson => (StatusCode::BAD_REQUEST, "invalid_json", "The body is not valid JSON"),
             Self::UnknownField => (StatusCode::UNPROCESSABLE_ENTITY, "unknown_field", "A field is unknown"),
             Self::InvalidField => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_field", "A field is not valid"),
-            Self::UnsupportedField => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "unsupported_field", "A field is not supported yet")
-            }
             Self::UnknownTemplate => (StatusCode::NOT_FOUND, "unknown_template", "There is no such template"),
             Self::TemplateDisabled => (StatusCode::CONFLICT, "template_disabled", "The template is disabled"),
             Self::TemplateMismatch => (

@@ -79,7 +79,8 @@ function why(session) {
   if (["queued", "placed", "starting"].includes(state)) return `starting for ${since(session.timeline.claimed)}`;
   const open = opened(alive), leases = Object.keys(alive.leases).length;
   const ends = alive.ends_at ? `, ends in ${until(alive.ends_at)}` : "";
-  if (open) return `in use, ${open} open`;
+  const quiet = alive.quiet_since ? `, quiet for ${since(alive.quiet_since)}${ends}` : "";
+  if (open) return `in use, ${open} open${quiet}`;
   if (leases) return `kept alive by ${count(leases, "lease", "leases")}${ends}`;
   if (alive.verdict === "unknown") return `unknown: ${count(alive.silent.length, "proxy is", "proxies are")} silent, nothing is stopped`;
   return alive.verdict === "busy" ? "in use" : `unused${ends}`;

@@ -1,5 +1,6 @@
 //! What a run is started with: its directory, its environment, its command.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::DirBuilder;
 use std::io;
@@ -8,7 +9,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use bivouac_protocol::AllocationId;
+use bivouac_protocol::{AllocationId, PortLabel};
 use tokio::process::Command;
 
 use super::Settings;
@@ -22,7 +23,7 @@ const INHERITED: [&str; 7] = ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "T
 /// A run that is about to be started.
 #[derive(Debug)]
 pub(super) struct Launch {
-    pub(super) address: SocketAddr,
+    pub(super) addresses: BTreeMap<PortLabel, SocketAddr>,
     pub(super) folder: PathBuf,
     words: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
@@ -35,7 +36,7 @@ impl Launch {
         start: &Start,
         process: &ProcessTemplate,
         allocation: &AllocationId,
-        address: SocketAddr,
+        addresses: BTreeMap<PortLabel, SocketAddr>,
     ) -> io::Result<Self> {
         // The allocation's id makes it fresh: generations count from 1 again when this process starts again.
         let name = format!("{}-{}-{allocation}", start.session, start.record.generation);
@@ -43,10 +44,10 @@ impl Launch {
         create_private_dir(&folder, false)?;
         create_private_dir(&folder.join("work"), false)?;
         Ok(Self {
-            address,
             folder,
             words: words(settings, start, process),
-            environment: variables(start, process, address),
+            environment: variables(start, process, &addresses),
+            addresses,
         })
     }
 
@@ -88,14 +89,22 @@ fn words(settings: &Settings, start: &Start, process: &ProcessTemplate) -> Vec<O
 }
 
 /// Later ones win: what callers chose never replaces what the operator or the platform sets.
-fn variables(start: &Start, process: &ProcessTemplate, address: SocketAddr) -> Vec<(OsString, OsString)> {
+fn variables(
+    start: &Start,
+    process: &ProcessTemplate,
+    addresses: &BTreeMap<PortLabel, SocketAddr>,
+) -> Vec<(OsString, OsString)> {
     let inherited = INHERITED.iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)));
     let ours = environment::of(&start.template, &start.session, &start.record, &start.url);
     let (platforms, chosen): (Vec<_>, Vec<_>) =
         ours.into_iter().partition(|(name, _)| name.starts_with("BIVOUAC_"));
     let operators = process.env.iter().map(|(name, value)| (name.clone(), value.clone()));
-    let port = ("PORT".to_owned(), address.port().to_string());
-    let set = chosen.into_iter().chain(operators).chain(platforms).chain([port]);
+    let ports = addresses.iter().flat_map(|(label, address)| {
+        let default = (*label == start.record.policy.port).then(|| "PORT".to_owned());
+        let names = default.into_iter().chain([environment::port_variable(label)]);
+        names.map(|name| (name, address.port().to_string()))
+    });
+    let set = chosen.into_iter().chain(operators).chain(platforms).chain(ports);
     inherited.chain(set.map(|(name, value)| (name.into(), value.into()))).collect()
 }
 

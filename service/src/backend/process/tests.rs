@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bivouac_ledger::directory::Directory;
-use bivouac_protocol::{Generation, Phase, Record, SessionId, StoredRequest, Timeline};
+use bivouac_protocol::{Generation, Phase, PortPolicy, Protocol, Record, SessionId, StoredRequest, Timeline};
 use tokio::time::{interval, timeout};
 
 use super::*;
@@ -169,6 +169,35 @@ async fn a_run_is_placed_then_runs_then_is_over() {
     assert_eq!(outcome, Outcome { exit_code: Some(3), ..Outcome::default() });
     assert_eq!(last_words(f.backend.as_ref(), &run_of(&start), None).await, ["broken"]);
     assert_eq!(f.directory.locate(&start.session, Generation(7)).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn each_port_of_a_run_is_one_of_its_own_and_told_to_it() {
+    let f = fixture();
+    let mut start = start("env > env", StoredRequest::default());
+    let record = Arc::make_mut(&mut start.record);
+    let api = PortPolicy { protocol: Protocol::H2c, ready_path: None };
+    record.policy.further = [("my-api".parse().unwrap(), api)].into();
+    let mut reports = f.observe();
+    f.backend.start(start.clone()).await.unwrap();
+    let route = f.directory.locate(&start.session, Generation(7)).await.unwrap();
+    let Presence::Present { allocations, .. } = f.backend.inspect(&run_of(&start)).await.unwrap() else {
+        panic!("present")
+    };
+    reports.over().await;
+    let ports = &allocations[0].ports;
+    let [default, further] = [start.record.policy.port.clone(), "my-api".parse().unwrap()];
+    assert_ne!(ports[&default], ports[&further]);
+    let environment = f.written("env").unwrap();
+    for (name, label) in [("PORT", &default), ("PORT_HTTP", &default), ("PORT_MY_API", &further)] {
+        let line = format!("{name}={}", ports[label].port());
+        assert!(environment.lines().any(|known| known == line), "{line} in {environment}");
+    }
+    // (A child that is over is not registered any more.)
+    if let Some(route) = route {
+        let endpoint = route.further[&further];
+        assert_eq!((endpoint.address, endpoint.protocol), (ports[&further], Protocol::H2c));
+    }
 }
 
 #[tokio::test]

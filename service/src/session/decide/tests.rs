@@ -1,4 +1,5 @@
 mod away;
+mod ports;
 
 use bivouac_ledger::records::{self, Versioned};
 use bivouac_protocol::{Policy, Record, SessionId, Span};
@@ -110,7 +111,7 @@ fn an_idle_stop_needs_the_lead_the_verdict_and_the_whole_timeout() {
     let now = Instant::now();
     let mut facts = facts_in(Phase::Running, now);
     see(&mut facts, Status::Running, now);
-    facts.probe = super::super::facts::Probe::Open;
+    facts.open.insert("http".parse().unwrap());
     facts.record.value.timeline.ready = Some(Timestamp::UNIX_EPOCH);
     let idle = Some(Verdict::Idle { since: now });
     let at = |seconds| Surroundings { verdict: idle.clone(), ..around(now + Duration::from_secs(seconds)) };
@@ -123,7 +124,11 @@ fn an_idle_stop_needs_the_lead_the_verdict_and_the_whole_timeout() {
     assert_eq!(decide(&facts, &Surroundings { leads: false, ..at(30) }).effects, []);
     let silent = Verdict::Unknown { silent: vec![] };
     assert_eq!(decide(&facts, &Surroundings { verdict: Some(silent), ..at(300) }).effects, []);
-    assert_eq!(decide(&facts, &Surroundings { verdict: Some(Verdict::Busy), ..at(300) }).effects, []);
+    assert_eq!(
+        decide(&facts, &Surroundings { verdict: Some(Verdict::Busy { silent_since: None }), ..at(300) })
+            .effects,
+        []
+    );
     assert_eq!(
         decide(&facts, &Surroundings { verdict: None, ..at(300) }).effects,
         [],
@@ -153,6 +158,28 @@ fn a_lease_keeps_what_is_idle_and_its_end_is_looked_at() {
     };
     assert_eq!(decide(&facts, &after(29)).effects, [], "its idle timeout begins with its end");
     assert_eq!(decide(&facts, &after(30)).effects, [Effect::Prepare]);
+}
+
+#[test]
+fn silent_connections_end_a_session_only_if_its_template_says_so() {
+    let now = Instant::now();
+    let mut facts = facts_in(Phase::Running, now);
+    see(&mut facts, Status::Running, now);
+    facts.record.value.timeline.ready = Some(Timestamp::UNIX_EPOCH);
+    let silent = |seconds| Surroundings {
+        verdict: Some(Verdict::Busy { silent_since: Some(now) }),
+        ..around(now + Duration::from_secs(seconds))
+    };
+    assert_eq!(decide(&facts, &silent(3_000)).effects, [], "no quiet_timeout");
+    facts.record.value.policy.quiet_timeout = Some(bivouac_protocol::Span::seconds(10));
+    let early = decide(&facts, &silent(9));
+    assert_eq!((early.effects, early.again_at), (vec![], Some(now + Duration::from_secs(10))));
+    assert_eq!(decide(&facts, &silent(10)).effects, [Effect::Prepare]);
+    assert_eq!(decide(&facts, &Surroundings { leads: false, ..silent(10) }).effects, []);
+    let moving = Some(Verdict::Busy { silent_since: None });
+    assert_eq!(decide(&facts, &Surroundings { verdict: moving, ..silent(3_000) }).effects, []);
+    facts.attempt_after = now + Duration::from_secs(11);
+    assert_eq!(decide(&facts, &silent(10)).effects, [], "the last attempt was a moment ago");
 }
 
 #[test]

@@ -16,7 +16,12 @@ use crate::session::view::{Alive, ProxyUse, State, Unreachable, VerdictName, Vie
 pub(super) enum Announced {
     #[default]
     Nothing,
-    Routed(Generation, RoutePhase),
+    Routed {
+        generation: Generation,
+        /// Ports that have an address. Like the next it only rises within a generation.
+        placed: usize,
+        ready: usize,
+    },
     Retracted {
         generation: Generation,
         ended: bool,
@@ -35,7 +40,7 @@ impl Supervisor {
         self.tell_all(&message);
     }
 
-    /// Tells one proxy of everything that has an address.
+    /// Tells one proxy of everything that has an address, and of what was revoked.
     pub(super) fn tell_everything(&mut self, link: LinkId) {
         let live = self.sessions.values().filter(|session| session.facts.record.value.is_live());
         let messages: Vec<_> =
@@ -43,6 +48,7 @@ impl Supervisor {
         for message in messages {
             self.tell(link, message);
         }
+        self.tell_revoked(link);
         self.tell(link, FromService::RoutesEnd);
     }
 
@@ -94,8 +100,14 @@ impl Supervisor {
         let idle_end =
             |since| facts.is_ready().then(|| clock(since + facts.record.value.policy.idle_timeout.get()));
         let verdict = self.verdict(facts).unwrap_or(Verdict::Unknown { silent: Vec::new() });
+        let quiet_timeout = record.policy.quiet_timeout.filter(|_| facts.is_ready());
+        let mut quiet_since = None;
         let (name, silent, ends_at) = match verdict {
-            Verdict::Busy => (VerdictName::Busy, Vec::new(), None),
+            Verdict::Busy { silent_since } => {
+                let silence = silent_since.zip(quiet_timeout);
+                quiet_since = silence.filter(|(since, _)| *since <= now).map(|(since, _)| clock(since));
+                (VerdictName::Busy, Vec::new(), silence.map(|(since, span)| clock(since + span.get())))
+            }
             Verdict::Unknown { silent } => (VerdictName::Unknown, silent, None),
             // (In words of the vocabulary: a lease is a use.)
             Verdict::Leased { until } => (VerdictName::Busy, Vec::new(), idle_end(until)),
@@ -106,13 +118,14 @@ impl Supervisor {
         let proxies = boots.filter_map(|boot| match self.evidence.word(boot, &facts.id) {
             Word::Silent => None,
             Word::Unused => Some(ProxyUse { boot: boot.clone(), open: 0, last_use: None }),
-            Word::Used { open, last_use } => {
+            Word::Used { open, last_use, .. } => {
                 Some(ProxyUse { boot: boot.clone(), open, last_use: Some(clock(last_use)) })
             }
         });
         Alive {
             verdict: name,
             ends_at,
+            quiet_since,
             silent,
             proxies: proxies.collect(),
             touched_at: record.touched_at,
@@ -163,7 +176,10 @@ fn announcement(facts: &Facts) -> Option<(Announced, FromService)> {
     let generation = record.generation;
     if record.is_live() {
         let route = facts.route()?;
-        return Some((Announced::Routed(generation, route.phase), FromService::Route(route)));
+        let phases = || route.further.values().map(|endpoint| endpoint.phase).chain([route.phase]);
+        let ready = phases().filter(|phase| *phase == RoutePhase::Ready).count();
+        let announced = Announced::Routed { generation, placed: phases().count(), ready };
+        return Some((announced, FromService::Route(route)));
     }
     let ended = record.phase == Phase::Ended;
     let retract = Retract {

@@ -1,16 +1,16 @@
 //! What effects found out.
 
 use bivouac_ledger::records::Versioned;
-use bivouac_protocol::{Generation, Phase, Record, SessionId};
+use bivouac_protocol::{Generation, Phase, PortLabel, Record, SessionId};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::effects::Answer;
 use super::{Session, Supervisor};
-use crate::backend::{Allocated, Observation, Presence, Run, StartError, Unavailable};
+use crate::backend::{Observation, Presence, Run, StartError, Unavailable};
 use crate::session::abandoning::{AbandonError, Abandonment};
 use crate::session::decide::Kind;
-use crate::session::facts::{Job, Probe};
+use crate::session::facts::Job;
 use crate::session::probe::Answered;
 
 impl Supervisor {
@@ -39,7 +39,7 @@ impl Supervisor {
             Answer::TakenOver(None) => self.done(id, Kind::TakeOver, true),
             Answer::Registered(generation, result) => self.on_registered(id, generation, result),
             Answer::Inspected(generation, begun, result) => self.on_inspected(id, generation, begun, result),
-            Answer::Probed(answered) => self.on_probed(id, answered),
+            Answer::Probed { label, answered, last } => self.on_probed(id, label, answered, last),
             Answer::Deleted(generation, result) => self.on_deleted(id, generation, &result),
             Answer::Abandoned(generation, result) => self.on_abandoned(id, generation, result),
             Answer::Prepared(result) => {
@@ -113,13 +113,17 @@ impl Supervisor {
         Some(session)
     }
 
-    fn on_probed(&mut self, id: &SessionId, answered: Answered) {
-        self.done(id, Kind::Probe, false);
-        if let Some(session) = self.sessions.get_mut(id) {
-            session.probe = None;
-            session.facts.probe = Probe::Open;
-            session.facts.seen.port_open = Some(answered.port_open);
-            session.facts.seen.ready = Some(answered.ready);
+    /// A port answers. The others are probed on, all in one effect, which is over with the last of them.
+    fn on_probed(&mut self, id: &SessionId, label: PortLabel, answered: Answered, last: bool) {
+        let Some(Session { facts, probe, .. }) = self.sessions.get_mut(id) else { return };
+        if label == facts.record.value.policy.port {
+            facts.seen.port_open = Some(answered.port_open);
+            facts.seen.ready = Some(answered.ready);
+        }
+        facts.open.insert(label);
+        if last {
+            *probe = None;
+            self.done(id, Kind::Probe, false);
         }
     }
 
@@ -251,13 +255,5 @@ impl Supervisor {
         if generation == session.facts.generation() {
             session.facts.deleted_at = Some(Instant::now());
         }
-    }
-
-    /// The pinned allocation's address, for a probe.
-    pub(super) fn probe_target(&self, id: &SessionId) -> Option<(std::net::SocketAddr, Option<String>)> {
-        let facts = &self.sessions.get(id)?.facts;
-        let Allocated { ports, .. } = facts.allocated.as_ref()?;
-        let policy = &facts.record.value.policy;
-        Some((*ports.get(&policy.port)?, policy.ready_path.clone()))
     }
 }

@@ -4,14 +4,16 @@
 mod recording;
 mod registering;
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bivouac_ledger::records::Versioned;
 use bivouac_ledger::{Error, Op, Transaction};
 use bivouac_protocol::member::Members;
-use bivouac_protocol::{Generation, Phase, Record, SessionId, Timeline};
+use bivouac_protocol::{Generation, Phase, PortLabel, Record, SessionId, Timeline};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{News, Supervisor};
@@ -20,7 +22,7 @@ use crate::session::Outside;
 use crate::session::abandoning::{AbandonError, Abandoner, Abandonment};
 use crate::session::claiming::{Claimed, claim_again};
 use crate::session::decide::{Effect, Kind};
-use crate::session::probe::{self, Answered};
+use crate::session::probe::{Answered, Place};
 
 /// A record as a write or a read left it.
 type Written = Result<Option<Versioned<Record>>, Error>;
@@ -39,8 +41,13 @@ pub(crate) enum Answer {
     Registered(Generation, Result<Option<Versioned<Record>>, StartError>),
     /// The run, looked at by id, and the phase in which the look was begun.
     Inspected(Generation, Phase, Result<Presence, Unavailable>),
-    /// The backend answers.
-    Probed(Answered),
+    /// The backend answers on a port.
+    Probed {
+        label: PortLabel,
+        answered: Answered,
+        /// No other port is being probed any more.
+        last: bool,
+    },
     /// The job's deletion was accepted.
     Deleted(Generation, Result<(), Unavailable>),
     /// Whether the run was given up, or is heard of after all.
@@ -65,10 +72,10 @@ impl Supervisor {
     /// Starts an effect.
     pub(super) fn start(&mut self, id: &SessionId, effect: Effect) {
         let is_probe = effect == Effect::Probe;
-        let target = if is_probe { self.probe_target(id) } else { None };
         let Some(session) = self.sessions.get_mut(id) else { return };
         let facts = &mut session.facts;
         facts.in_flight.insert(effect.kind());
+        let places = if is_probe { facts.silent_ports() } else { BTreeMap::new() };
         let doing = Doing {
             outside: Arc::clone(&self.outside),
             id: id.clone(),
@@ -79,7 +86,7 @@ impl Supervisor {
         let task = self.outside.tracker.spawn(async move {
             let (outside, id) = (Arc::clone(&doing.outside), doing.id.clone());
             let generation = doing.record.value.generation;
-            if let Some(answer) = doing.carry_out(effect, target).await {
+            if let Some(answer) = doing.carry_out(effect, places).await {
                 outside.tell(News::Answer(id, generation, answer));
             }
         });
@@ -154,7 +161,7 @@ impl Doing {
         Run { session: self.id.clone(), generation }
     }
 
-    async fn carry_out(self, effect: Effect, target: Option<(SocketAddr, Option<String>)>) -> Option<Answer> {
+    async fn carry_out(self, effect: Effect, places: BTreeMap<PortLabel, Place>) -> Option<Answer> {
         let kind = effect.kind();
         let generation = self.record.value.generation;
         Some(match effect {
@@ -165,10 +172,7 @@ impl Doing {
             }
             Effect::TakeOver => Answer::TakenOver(self.take_over().await),
             Effect::Pin(allocation) => Answer::Recorded(kind, self.pin(&allocation).await),
-            Effect::Probe => {
-                let (address, path) = target?;
-                Answer::Probed(probe::until_ready(&self.outside.http, address, path.as_deref()).await)
-            }
+            Effect::Probe => self.probe(places).await?,
             Effect::MarkReady => Answer::Recorded(kind, self.mark_ready().await),
             Effect::BeginStop(reason) => Answer::Recorded(kind, self.begin_stop(&reason).await),
             Effect::Delete(stale, grace) => {
@@ -189,6 +193,24 @@ impl Doing {
             }
             Effect::Purge => Answer::Purged(self.purge().await),
         })
+    }
+
+    /// Probes all these ports at once. Each answer is told when it comes; the last one is what comes of the effect.
+    async fn probe(&self, places: BTreeMap<PortLabel, Place>) -> Option<Answer> {
+        let mut left = places.len();
+        let mut probes: FuturesUnordered<_> = places
+            .into_iter()
+            .map(async |(label, place)| (label, self.outside.prober.until_ready(&place).await))
+            .collect();
+        while let Some((label, answered)) = probes.next().await {
+            left -= 1;
+            let answer = Answer::Probed { label, answered, last: left == 0 };
+            if left == 0 {
+                return Some(answer);
+            }
+            self.outside.tell(News::Answer(self.id.clone(), self.record.value.generation, answer));
+        }
+        None
     }
 
     async fn take_over(&self) -> Option<Claimed> {

@@ -1,10 +1,10 @@
-//! Idle stops: the verdict, the attempt, and what it asks for.
+//! Stops of idle and of quiet sessions: the verdict, the attempt, and what it asks for.
 
 use bivouac_ledger::Transaction;
 use bivouac_ledger::records::{Records, Versioned};
-use bivouac_protocol::link::{Fence, FromService};
+use bivouac_protocol::link::{Fence, FenceEcho, FromService};
 use bivouac_protocol::member::Members;
-use bivouac_protocol::{FenceMode, FenceTag, Phase, Reason, ReasonCode, Record, SessionId};
+use bivouac_protocol::{FenceMode, FenceTag, Phase, Reason, ReasonCode, Record, SessionId, Span};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -32,6 +32,18 @@ impl Supervisor {
         Some(verdict(words, floor, leased, now))
     }
 
+    /// In which mode the session can be stopped, if it has been unused, or its connections silent, for long enough: and how
+    /// long that is.
+    fn stoppable(&self, facts: &Facts) -> Option<(FenceMode, Span)> {
+        let policy = &facts.record.value.policy;
+        let (mode, since, timeout) = match self.verdict(facts)? {
+            Verdict::Idle { since } => (FenceMode::Idle, since, policy.idle_timeout),
+            Verdict::Busy { silent_since } => (FenceMode::Quiet, silent_since?, policy.quiet_timeout?),
+            Verdict::Leased { .. } | Verdict::Unknown { .. } => return None,
+        };
+        (since + timeout.get() <= Instant::now()).then_some((mode, timeout))
+    }
+
     /// Members and record were read for a stop: if they still say so, the attempt begins.
     pub(super) fn on_prepared(
         &mut self,
@@ -54,16 +66,15 @@ impl Supervisor {
         }
         let Some(leadership) = self.leadership.clone() else { return };
         let Some(session) = self.sessions.get(id) else { return };
-        let idle_timeout = session.facts.record.value.policy.idle_timeout.get();
-        let idle_enough = matches!(self.verdict(&session.facts), Some(Verdict::Idle { since })
-            if since + idle_timeout <= Instant::now());
-        if session.facts.attempt.is_some() || !idle_enough {
-            return self.settle(id);
-        }
-        let reason = Reason::new(
-            ReasonCode::Idle,
-            format!("nobody used it for {}", session.facts.record.value.policy.idle_timeout),
-        );
+        let stoppable = self.stoppable(&session.facts).filter(|_| session.facts.attempt.is_none());
+        let Some((mode, timeout)) = stoppable else { return self.settle(id) };
+        let reason = match mode {
+            FenceMode::Idle => Reason::new(ReasonCode::Idle, format!("nobody used it for {timeout}")),
+            FenceMode::Quiet => Reason::new(
+                ReasonCode::Quiet,
+                format!("nothing was said on its open connections for {timeout}"),
+            ),
+        };
         let ops = Records::commit(
             id,
             &session.facts.record,
@@ -82,14 +93,8 @@ impl Supervisor {
             session.facts.attempt = Some(attempt);
             session.facts.fenced_at = Some(Instant::now());
         }
-        let min_idle_ms = u64::try_from(idle_timeout.as_millis()).unwrap_or(u64::MAX);
-        let fence = FromService::Fence(Fence {
-            session: id.clone(),
-            generation,
-            tag,
-            min_idle_ms,
-            mode: FenceMode::Idle,
-        });
+        let min_idle_ms = u64::try_from(timeout.get().as_millis()).unwrap_or(u64::MAX);
+        let fence = FromService::Fence(Fence { session: id.clone(), generation, tag, min_idle_ms, mode });
         for boot in &members.value.boots {
             self.tell_boot(boot, &fence);
         }
@@ -140,12 +145,13 @@ impl Supervisor {
             }
             Step::Read => self.read_back(id),
             Step::GiveUp => {
-                let tag = session.facts.attempt.take().map(|attempt| attempt.tag());
+                let given_up = session.facts.attempt.take();
                 session.facts.fenced_at = None;
                 session.commit = None;
                 session.facts.attempt_after = Instant::now() + ATTEMPT_PAUSE;
-                if let Some(tag) = tag {
-                    self.tell_all(&FromService::Unfence { session: id.clone(), tag });
+                if let Some(attempt) = given_up {
+                    let (generation, tag) = (attempt.generation(), attempt.tag());
+                    self.tell_all(&FromService::Unfence(FenceEcho { session: id.clone(), generation, tag }));
                 }
                 self.settle(id);
             }
@@ -174,7 +180,7 @@ impl Supervisor {
             Ok(Transaction::Applied(_)) => Input::Applied,
             Ok(Transaction::Refused(_)) => Input::Refused,
             Err(error) => {
-                tracing::warn!(session.id = %id, %error, "An idle stop's commit was not answered; it is sent again.");
+                tracing::warn!(session.id = %id, %error, "A stop's commit was not answered; it is sent again.");
                 Input::Unanswered
             }
         };

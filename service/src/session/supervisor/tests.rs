@@ -159,13 +159,13 @@ async fn who_uses_a_session_is_known_after_its_record_was_lost_and_written_again
     supervisor.evidence.activity(&boot, link, &open(&id), Instant::now());
     knows(&mut supervisor, &id, running(5, 100));
     let verdict = |supervisor: &Supervisor| supervisor.verdict(&supervisor.sessions[&id].facts);
-    assert_eq!(verdict(&supervisor), Some(Verdict::Busy));
+    assert_eq!(verdict(&supervisor), Some(Verdict::Busy { silent_since: None }));
     supervisor.on_gone(&id);
     assert!(!supervisor.sessions.contains_key(&id));
     knows(&mut supervisor, &id, running(5, 120));
     assert_eq!(
         verdict(&supervisor),
-        Some(Verdict::Busy),
+        Some(Verdict::Busy { silent_since: None }),
         "the proxy does not say again what has not changed"
     );
 }

@@ -1,16 +1,20 @@
 //! `template.toml`: its form, and its errors with line and column.
 
+mod ports;
 mod sections;
+mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use bivouac_protocol::{PortLabel, Span, TemplateName};
+use bivouac_protocol::{Access, PortLabel, Rules, Span, TemplateName};
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::{Allowance, Param, PolicyBounds, Port, ProcessTemplate};
-use sections::{bounds, lease, lifetime, nomad, params, ports, process};
+use ports::{RawPort, ports};
+use sections::{bounds, lease, nomad, optional, params, process};
+use traffic::{RawBytes, rules};
 
 /// A fault in the file, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +32,7 @@ pub(super) struct Parsed {
     pub(super) bounds: PolicyBounds,
     pub(super) wake: bool,
     pub(super) params: BTreeMap<String, Param>,
+    pub(super) rules: Rules,
     pub(super) ports: BTreeMap<PortLabel, Port>,
     pub(super) default_port: PortLabel,
     pub(super) process: Option<ProcessTemplate>,
@@ -49,7 +54,7 @@ struct Raw {
     description: String,
     access: Option<Spanned<Access>>,
     idle_timeout: Option<Spanned<RawBounds>>,
-    quiet_timeout: Option<Spanned<toml::Value>>,
+    quiet_timeout: Option<Spanned<RawBounds>>,
     max_lifetime: Option<Spanned<RawBounds>>,
     startup_timeout: Option<Spanned<RawBounds>>,
     max_lease: Option<Spanned<Span>>,
@@ -58,20 +63,16 @@ struct Raw {
     wake: bool,
     #[serde(default)]
     allow: BTreeSet<Allowance>,
-    ignore_paths: Option<Spanned<Vec<String>>>,
+    #[serde(default)]
+    ignore_paths: Vec<Spanned<String>>,
+    max_body: Option<Spanned<RawBytes>>,
+    max_connections: Option<Spanned<u32>>,
     #[serde(default)]
     ports: BTreeMap<Spanned<String>, RawPort>,
     #[serde(default)]
     params: BTreeMap<Spanned<String>, RawParam>,
     process: Option<RawProcess>,
     nomad: Option<RawNomad>,
-}
-
-#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-enum Access {
-    Ticket,
-    Public,
 }
 
 #[derive(Deserialize)]
@@ -87,26 +88,6 @@ struct RawRange {
     default: Option<Span>,
     min: Option<Span>,
     max: Option<Span>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawPort {
-    protocol: Option<Spanned<RawProtocol>>,
-    ready_path: Option<Spanned<String>>,
-    #[serde(default = "yes")]
-    default: Spanned<bool>,
-}
-
-fn yes() -> Spanned<bool> {
-    Spanned::new(0..0, true)
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum RawProtocol {
-    Http,
-    H2c,
 }
 
 #[derive(Deserialize)]
@@ -173,20 +154,24 @@ fn position(text: &str, span: Range<usize>) -> (usize, usize) {
 }
 
 fn check(raw: Raw) -> Result<Parsed, Located> {
-    check_supported(&raw)?;
+    // Whoever says nothing wants tickets: what is open to all has to be said.
+    let access = raw.access.map_or(Access::Ticket, Spanned::into_inner);
+    let rules = rules(access, raw.ignore_paths, raw.max_body, raw.max_connections)?;
     let (ports, default_port) = ports(raw.ports)?;
     Ok(Parsed {
         description: raw.description,
         allow: raw.allow,
         bounds: PolicyBounds {
             idle_timeout: bounds(raw.idle_timeout, DEFAULT_IDLE)?,
-            max_lifetime: lifetime(raw.max_lifetime)?,
+            quiet_timeout: optional(raw.quiet_timeout)?,
+            max_lifetime: optional(raw.max_lifetime)?,
             startup_timeout: bounds(raw.startup_timeout, DEFAULT_STARTUP)?,
             max_lease: lease(raw.max_lease)?,
             stop_grace: raw.stop_grace.unwrap_or(DEFAULT_GRACE),
         },
         wake: raw.wake,
         params: params(raw.params)?,
+        rules,
         ports,
         default_port,
         process: raw.process.map(process).transpose()?,
@@ -197,27 +182,6 @@ fn check(raw: Raw) -> Result<Parsed, Located> {
 const DEFAULT_IDLE: Span = Span::seconds(5 * 60);
 const DEFAULT_STARTUP: Span = Span::seconds(2 * 60);
 const DEFAULT_GRACE: Span = Span::seconds(10);
-
-/// Refuses what the format has and this version does not do: a session must never run with less protection than its
-/// template asks for.
-fn check_supported(raw: &Raw) -> Result<(), Located> {
-    const NO_TICKETS: &str = "tickets are not there yet: say access = \"public\", and everyone who knows a session's \
-                              hostname can use it";
-    match &raw.access {
-        Some(access) if *access.get_ref() == Access::Public => {}
-        Some(access) => {
-            return fault(access.span(), format!("access = \"ticket\" is not supported: {NO_TICKETS}"));
-        }
-        None => return missing(format!("access is missing, and its default is \"ticket\": {NO_TICKETS}")),
-    }
-    if let Some(quiet) = &raw.quiet_timeout {
-        return fault(quiet.span(), "quiet_timeout is not supported yet: leave it out");
-    }
-    if let Some(paths) = &raw.ignore_paths {
-        return fault(paths.span(), "ignore_paths is not supported yet: leave it out");
-    }
-    Ok(())
-}
 
 /// The template's name: that of its folder.
 pub(super) fn name(folder: &str) -> Result<TemplateName, Fault> {

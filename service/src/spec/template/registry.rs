@@ -267,6 +267,7 @@ impl Source<'_> {
             bounds: parsed.bounds,
             wake: parsed.wake,
             params: parsed.params,
+            rules: parsed.rules,
             ports: parsed.ports,
             default_port: parsed.default_port,
             process: parsed.process,

@@ -1,3 +1,4 @@
+use bivouac_protocol::Access;
 use serde_json::Value;
 
 use super::*;
@@ -48,6 +49,17 @@ fn a_template_is_read_whole() {
 }
 
 #[test]
+fn silence_ends_a_session_only_where_somebody_has_said_so() {
+    let with = |line: &str| load(&format!("{line}\n{WHITEBOARD}")).unwrap().bounds.quiet_timeout;
+    let (second, minute) = (Span::seconds(1), Span::seconds(60));
+    assert_eq!(with(""), OptionalBounds { default: None, min: second, max: Span::MAX });
+    let fixed = OptionalBounds { default: Some(minute), min: minute, max: minute };
+    assert_eq!(with("quiet_timeout = \"1m\""), fixed);
+    let bounded = OptionalBounds { default: None, min: second, max: minute };
+    assert_eq!(with("quiet_timeout = { min = \"1s\", max = \"1m\" }"), bounded);
+}
+
+#[test]
 fn an_unreachable_session_is_waited_for_unless_the_template_permits_an_overlap() {
     let with = |line: &str| load(&format!("{WHITEBOARD}{line}\n"));
     let overlap = |line: &str| with(line).unwrap().policy(&Default::default()).overlap_after;
@@ -59,6 +71,22 @@ fn an_unreachable_session_is_waited_for_unless_the_template_permits_an_overlap()
 }
 
 #[test]
+fn a_template_may_have_further_ports_and_bounds_on_its_traffic() {
+    let toml = "access = \"public\"\nignore_paths = [\"/healthz\", \"/poll/*\"]\nmax_body = \"10MiB\"\n\
+                max_connections = 100\n[ports.http]\ndefault = true\n[ports.api]\nprotocol = \"h2c\"\n\
+                ready_path = \"/ready\"\n[ports.admin]\ndefault = false\n";
+    let template = load(toml).unwrap();
+    assert_eq!(template.default_port.as_str(), "http");
+    let policy = template.policy(&Default::default());
+    assert_eq!((policy.port.as_str(), policy.protocol), ("http", Protocol::Http));
+    assert_eq!(policy.further.keys().map(PortLabel::as_str).collect::<Vec<_>>(), ["admin", "api"]);
+    let api = &policy.further[&"api".parse().unwrap()];
+    assert_eq!((api.protocol, api.ready_path.as_deref()), (Protocol::H2c, Some("/ready")));
+    assert_eq!(policy.rules.ignore_paths, ["/healthz", "/poll/*"]);
+    assert_eq!((policy.rules.max_body, policy.rules.max_connections), (Some(10 << 20), Some(100)));
+}
+
+#[test]
 fn a_pattern_must_match_as_a_whole() {
     let template = load(WHITEBOARD).unwrap();
     let pattern = template.params["doc"].pattern.as_ref().unwrap();
@@ -66,6 +94,14 @@ fn a_pattern_must_match_as_a_whole() {
     assert!(!pattern.matches("admin!") && !pattern.matches("a\n") && !pattern.matches(""));
     assert!(Pattern::new("a)|(b").is_err());
     assert!(Pattern::new("(((((a{100}){100}){100}){100}){100})").is_err());
+}
+
+#[test]
+fn who_says_nothing_of_access_wants_tickets() {
+    let access = |toml: &str| load(toml).unwrap().rules.access;
+    assert_eq!(access("[ports.http]"), Access::Ticket);
+    assert_eq!(access("access = \"ticket\"\n[ports.http]"), Access::Ticket);
+    assert_eq!(access("access = \"public\"\n[ports.http]"), Access::Public);
 }
 
 #[test]
@@ -96,12 +132,22 @@ fn a_fault_is_told_with_line_and_column() {
             (5, 11),
             "pattern",
         ),
-        ("access = \"ticket\"\n[ports.http]", (1, 10), "tickets"),
-        ("quiet_timeout = \"5m\"\naccess = \"public\"\n[ports.http]", (1, 17), "quiet_timeout"),
-        ("access = \"public\"\nignore_paths = [\"/x\"]\n[ports.http]", (2, 16), "ignore_paths"),
-        ("access = \"public\"\n[ports.a]\n[ports.b]", (3, 8), "one port"),
+        ("access = \"tickets\"\n[ports.http]", (1, 10), "tickets"),
+        ("quiet_timeout = \"0s\"\naccess = \"public\"\n[ports.http]", (1, 17), "longer"),
+        ("access = \"public\"\nignore_paths = [\"/a\", \"x\"]\n[ports.http]", (2, 23), "begins with /"),
+        ("access = \"public\"\nmax_body = \"10MB\"\n[ports.http]", (2, 12), "MiB"),
+        ("access = \"public\"\nmax_body = -1\n[ports.http]", (2, 12), "bytes"),
+        ("access = \"public\"\nmax_connections = 0\n[ports.http]", (2, 19), "at least 1"),
+        ("access = \"public\"\n[ports.a]\n[ports.b]", (3, 8), "default = true"),
+        (
+            "access = \"public\"\n[ports.b]\ndefault = true\n[ports.a]\ndefault = true",
+            (4, 8),
+            "two ports say default",
+        ),
+        ("access = \"public\"\n[ports.a]\ndefault = false", (3, 11), "only port"),
+        ("access = \"public\"\n[ports.a_b]\ndefault = true\n[ports.a-b]", (4, 8), "share one variable"),
         ("access = \"public\"\n[ports.xn]", (2, 8), "port label"),
-        ("access = \"public\"\n[ports.a]\nprotocol = \"h2c\"", (3, 12), "h2c"),
+        ("access = \"public\"\n[ports.a]\nprotocol = \"h3\"", (3, 12), "h3"),
         ("access = \"public\"\n[ports.a]\nready_path = \"healthz\"", (3, 14), "begins with /"),
         ("access = \"public\"\n[ports.a]\n[nomad]\njobspec = \"../x\"", (4, 11), "inside"),
         ("access = \"public\"\n[ports.a]\n[process]\ncommand = []", (4, 11), "program"),
@@ -110,7 +156,6 @@ fn a_fault_is_told_with_line_and_column() {
         assert_eq!(found, position, "{toml:?}: {message}");
         assert!(message.contains(words), "{toml:?}: {message}");
     }
-    assert!(at("[ports.http]").1.contains("tickets"));
     assert!(at("access = \"public\"").1.contains("port is missing"));
 }
 

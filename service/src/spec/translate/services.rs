@@ -67,6 +67,9 @@ fn mark(service: &mut Map<String, Value>, context: &JobContext<'_>) -> Result<St
     service_meta.insert("bivouac_allocation".to_owned(), "${NOMAD_ALLOC_ID}".into());
     service_meta.insert("bivouac_port".to_owned(), label.clone().into());
     service_meta.insert("bivouac_protocol".to_owned(), protocol(context, &label).into());
+    if label == context.template.default_port.as_str() {
+        service_meta.insert("bivouac_default_port".to_owned(), "true".into());
+    }
     Ok(label)
 }
 

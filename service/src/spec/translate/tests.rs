@@ -107,6 +107,47 @@ fn a_plain_session_of_a_job_with_its_own_service_becomes_this_job() {
 }
 
 #[test]
+fn further_ports_are_registered_each_and_told_to_the_tasks() {
+    let toml =
+        TEMPLATE.replace("[ports.http]", "[ports.http]\ndefault = true\n[ports.api]\nprotocol = \"h2c\"");
+    let template = Templates::from_embedded("board", &toml, Some("job {}"), &[], Mode::Nomad).unwrap();
+    let mut parsed = parsed();
+    parsed["TaskGroups"][0]["Networks"][0]["DynamicPorts"] = json!([{"Label": "http"}, {"Label": "api"}]);
+    parsed["TaskGroups"][0]["Tasks"][0]["Env"]["PORT_API"] = "9000".into();
+    let record = record(StoredRequest::default());
+    let context = JobContext {
+        session: &"abcdefghij234567abcd".parse().unwrap(),
+        record: &record,
+        template: &template,
+        url: "http://abcdefghij234567abcd.localhost:7080",
+        cluster: "cluster1",
+        created_at: record.touched_at,
+    };
+    let job = job(&parsed, &context).unwrap();
+    let group = &job["TaskGroups"][0];
+    let services = group["Services"].as_array().unwrap();
+    let told = |service: &Value| {
+        let meta = |name: &str| service["Meta"][name].as_str().map(str::to_owned);
+        (meta("bivouac_port").unwrap(), meta("bivouac_protocol").unwrap(), meta("bivouac_default_port"))
+    };
+    let told: Vec<_> = services.iter().map(told).collect();
+    assert_eq!(
+        told,
+        [
+            ("api".to_owned(), "h2c".to_owned(), None),
+            ("http".to_owned(), "http".to_owned(), Some("true".to_owned())),
+        ]
+    );
+    let env = &group["Tasks"][0]["Env"];
+    assert_eq!(
+        (&env["PORT"], &env["PORT_HTTP"]),
+        (&"${NOMAD_PORT_http}".into(), &"${NOMAD_PORT_http}".into())
+    );
+    assert_eq!(env["PORT_API"], "9000", "what the operator says holds");
+    assert_eq!(told.len(), services.len());
+}
+
+#[test]
 fn callers_resources_are_numbers_of_the_main_task() {
     let mut request = request("x");
     request.resources = Some(bivouac_protocol::record::Resources { cpu: Some(200), memory_mb: Some(512) });

@@ -1,74 +1,99 @@
-//! Small requests as fast as they are answered, over connections that are kept.
+//! Loads: what is asked, over what, and how often. Each runs against one address at a time and says what it has come to.
+
+pub(crate) mod bulk;
+pub(crate) mod connect;
+pub(crate) mod h2;
+pub(crate) mod kept;
+pub(crate) mod open;
+pub(crate) mod tls;
+pub(crate) mod ws;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// How much longer than asked for the last answers may take.
 const GRACE: Duration = Duration::from_secs(10);
-/// Nothing that is asked for here is longer.
-const LONGEST_ANSWER: usize = 8 << 10;
+
+/// Where a load goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Aim<'a> {
+    pub(crate) address: SocketAddr,
+    /// Who is asked for there.
+    pub(crate) host: &'a str,
+}
 
 /// What a load has come to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Done {
-    pub(crate) requests: u64,
+    /// Requests, or whatever else was asked for.
+    pub(crate) count: u64,
     pub(crate) seconds: f64,
 }
 
-/// Keeps `connections` busy with requests for `host` at `address`. Every answer must be a 200.
-pub(crate) async fn run(
-    address: SocketAddr,
-    host: &str,
-    connections: usize,
-    during: Duration,
-) -> Result<Done> {
-    let request: Arc<[u8]> = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes().into();
-    let started = Instant::now();
-    let end = started + during;
-    let mut tasks = JoinSet::new();
-    for _ in 0..connections {
-        tasks.spawn(connection(address, request.clone(), end));
-    }
-    let all = async {
-        let mut requests = 0;
-        while let Some(done) = tasks.join_next().await {
-            requests += done??;
-        }
-        anyhow::Ok(requests)
-    };
-    let requests = timeout(during + GRACE, all).await.context("an answer does not come")??;
-    ensure!(requests > 0, "nothing was answered");
-    Ok(Done { requests, seconds: started.elapsed().as_secs_f64() })
+/// A GET of a path.
+fn get(host: &str, path: &str, more: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{more}\r\n").into_bytes()
 }
 
-async fn connection(address: SocketAddr, request: Arc<[u8]>, end: Instant) -> Result<u64> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let mut buffer = [0; LONGEST_ANSWER];
-    let mut requests = 0;
-    while Instant::now() < end {
-        stream.write_all(&request).await?;
-        let mut filled = 0;
-        let mut length = None;
-        while length.is_none_or(|length| filled < length) {
-            let read = stream.read(&mut buffer[filled..]).await?;
-            ensure!(read > 0, "a kept connection was closed after {requests} requests");
-            filled += read;
-            if length.is_none() {
-                length = answer_length(&buffer[..filled])?;
-            }
-        }
-        ensure!(length == Some(filled), "more was answered than asked for");
-        requests += 1;
+/// Runs so many of the same task until the end, and adds up what they count.
+async fn all(
+    tasks: usize,
+    during: Duration,
+    task: impl Fn(Instant) -> futures::future::BoxFuture<'static, Result<u64>>,
+) -> Result<Done> {
+    let started = Instant::now();
+    let end = started + during;
+    let mut running = JoinSet::new();
+    for _ in 0..tasks {
+        running.spawn(task(end));
     }
-    Ok(requests)
+    let adding = async {
+        let mut count = 0;
+        while let Some(done) = running.join_next().await {
+            count += done??;
+        }
+        anyhow::Ok(count)
+    };
+    let count = timeout(during + GRACE, adding).await.context("an answer does not come")??;
+    ensure!(count > 0, "nothing was answered");
+    Ok(Done { count, seconds: started.elapsed().as_secs_f64() })
+}
+
+/// Reads one answer with a `Content-Length` to its end; its whole length.
+async fn answer(stream: &mut (impl AsyncRead + Unpin), buffer: &mut [u8]) -> Result<usize> {
+    let (mut filled, mut length) = (0, None);
+    loop {
+        let read = stream.read(&mut buffer[filled..]).await?;
+        ensure!(read > 0, "a connection was closed in the middle of an answer");
+        filled += read;
+        if length.is_none() {
+            length = answer_length(&buffer[..filled])?;
+        }
+        let Some(length) = length else { continue };
+        ensure!(filled <= length, "more was answered than asked for");
+        if filled == length {
+            return Ok(length);
+        }
+        if length > buffer.len() {
+            return rest(stream, buffer, length - filled).await.map(|()| length);
+        }
+    }
+}
+
+/// Reads what is left of an answer that is longer than the buffer.
+async fn rest(stream: &mut (impl AsyncRead + Unpin), buffer: &mut [u8], mut left: usize) -> Result<()> {
+    while left > 0 {
+        let most = left.min(buffer.len());
+        let read = stream.read(&mut buffer[..most]).await?;
+        ensure!(read > 0, "a connection was closed in the middle of an answer");
+        left -= read;
+    }
+    Ok(())
 }
 
 /// The length of the whole answer, once its head is there.

@@ -76,6 +76,12 @@ impl Process {
         cpu(&stat).with_context(|| format!("the kernel's figures of {} are not understood", self.name))
     }
 
+    /// Bytes of memory that are its own, and its share of what it shares with others.
+    pub(crate) fn memory(&self) -> Result<u64> {
+        let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id()))?;
+        memory(&rollup).with_context(|| format!("the kernel's figures of {} are not understood", self.name))
+    }
+
     /// The end of its output.
     pub(crate) fn log_tail(&self) -> String {
         let text = std::fs::read(&self.log).unwrap_or_default();
@@ -109,6 +115,12 @@ fn cpu(stat: &str) -> Option<Cpu> {
     Some(Cpu { user: seconds()?, system: seconds()? })
 }
 
+/// `Pss` of `/proc/<pid>/smaps_rollup`, which is in KiB.
+fn memory(rollup: &str) -> Option<u64> {
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,5 +131,12 @@ mod tests {
         let read = cpu(stat).unwrap();
         assert!((read.user - 1.5).abs() < 1e-9 && (read.system - 0.25).abs() < 1e-9, "{read:?}");
         assert!(cpu("42 (a) S 1").is_none());
+    }
+
+    #[test]
+    fn memory_is_read_in_bytes() {
+        let rollup = "55-7f ---p 00000000 00:00 0 [rollup]\nRss:  900 kB\nPss:                  412 kB\nPss_Anon: 7 kB\n";
+        assert_eq!(memory(rollup), Some(412 << 10));
+        assert_eq!(memory("Rss: 1 kB"), None);
     }
 }

@@ -1,38 +1,51 @@
 //! The figures: what was measured, what follows from it, and how it compares with what the design asks for.
 
-mod requests;
+mod idle;
+mod rounds;
+mod spread;
 mod starts;
+mod table;
+mod times;
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 
 use anyhow::Result;
-use serde_json::json;
+use serde_json::{Map, Value};
 
-pub(crate) use requests::{Requests, Round};
+pub(crate) use idle::{Idle, Stages};
+pub(crate) use rounds::{Measured, Round, Rounds, Targets};
+pub(crate) use spread::Spread;
 pub(crate) use starts::Starts;
+pub(crate) use times::Times;
 
-/// One run.
-#[derive(Debug, Default)]
-pub(crate) struct Report {
-    pub(crate) starts: Option<Starts>,
-    pub(crate) cpu: Option<Requests>,
+/// One part's figures.
+pub(crate) trait Figures {
+    /// For people.
+    fn table(&self) -> String;
+
+    /// For programs.
+    fn json(&self) -> Value;
 }
 
+/// One run.
+#[derive(Default)]
+pub(crate) struct Report(Vec<(&'static str, Box<dyn Figures>)>);
+
 impl Report {
+    /// Adds a part under its name.
+    pub(crate) fn add(&mut self, name: &'static str, figures: impl Figures + 'static) {
+        self.0.push((name, Box::new(figures)));
+    }
+
     /// Writes it to standard output.
     pub(crate) fn print(&self, as_json: bool) -> Result<()> {
-        let mut text = String::new();
-        if as_json {
-            let starts = self.starts.as_ref().map(Starts::json);
-            let requests = self.cpu.as_ref().map(Requests::json);
-            writeln!(text, "{:#}", json!({ "starts": starts, "requests": requests }))?;
+        let text = if as_json {
+            let parts: Map<String, Value> =
+                self.0.iter().map(|(name, part)| ((*name).to_owned(), part.json())).collect();
+            format!("{:#}\n", Value::from(parts))
         } else {
-            let starts = self.starts.as_ref().map(Starts::table);
-            let requests = self.cpu.as_ref().map(Requests::table);
-            let tables = starts.into_iter().chain(requests).collect::<Vec<_>>();
-            write!(text, "\n{}", tables.join("\n"))?;
-        }
+            self.0.iter().map(|(_, part)| format!("\n{}", part.table())).collect()
+        };
         Ok(std::io::stdout().write_all(text.as_bytes())?)
     }
 }

@@ -1,4 +1,4 @@
-//! What is measured: agents, a service and a proxy, with the bundled template and one whose backend is nginx.
+//! What is measured: agents, a service and a proxy, with the bundled template and two whose backends cost next to nothing.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,14 +13,17 @@ use anyhow::{Context, Result, ensure};
 use bivouac_client::{Session, SpawnRequest, State, Stop, Wait};
 use bivouac_nomad::Allocation;
 use bivouac_protocol::{AllocationId, SessionId};
-use bivouac_tests::agents::{Agents, AgentsConfig};
+use bivouac_tests::agents::{Agents, AgentsConfig, Authority, Certified, Validity};
 use rand::distr::{Alphanumeric, SampleString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
+use crate::backend::{self, Files};
+use crate::bed::Subject;
+use crate::load::tls::{self, Trust};
 use crate::process::Process;
-use crate::{nginx, say};
+use crate::say;
 
 /// How long anything may take that takes a fraction of a second when all is well.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -42,7 +45,26 @@ pub(crate) struct Rig {
     pub(crate) nomad: bivouac_nomad::Client,
     pub(crate) api: bivouac_client::Client,
     pub(crate) http: reqwest::Client,
-    pub(crate) proxy_addr: SocketAddr,
+    pub(crate) plain: SocketAddr,
+    pub(crate) tls: SocketAddr,
+    pub(crate) certificate: Certificate,
+    pub(crate) trust: Trust,
+}
+
+/// Where every process is.
+pub(crate) struct Binaries<'a> {
+    pub(crate) bivouac: &'a Path,
+    pub(crate) guest: &'a Path,
+    pub(crate) nginx: &'a Path,
+}
+
+/// A certificate for everybody who speaks TLS.
+pub(crate) struct Certificate(Certified);
+
+/// A proxy besides the one that everything else uses.
+pub(crate) struct FurtherProxy {
+    pub(crate) process: Process,
+    pub(crate) plain: SocketAddr,
 }
 
 /// What a process says once it serves.
@@ -50,15 +72,29 @@ pub(crate) struct Rig {
 struct Ready {
     api: Option<String>,
     proxy: Option<String>,
+    proxy_tls: Option<String>,
+}
+
+impl Certificate {
+    fn issue(authority: &Authority, folder: &Path) -> Result<Self> {
+        let certified =
+            Certified { certificate: folder.join("certificate.pem"), key: folder.join("key.pem") };
+        authority.issue(&certified, &[tls::NAME], Validity::Good)?;
+        let both = [fs::read(&certified.certificate)?, fs::read(&certified.key)?].concat();
+        let certificate = Self(certified);
+        write_secret(&certificate.both(), &String::from_utf8(both)?)?;
+        Ok(certificate)
+    }
+
+    /// The file that has certificate and key.
+    pub(crate) fn both(&self) -> PathBuf {
+        self.0.certificate.with_file_name("both.pem")
+    }
 }
 
 impl Rig {
     /// Starts everything and waits until a session could be spawned.
-    pub(crate) async fn start(
-        binary: &Path,
-        nginx: Option<&Path>,
-        data_dir: Option<PathBuf>,
-    ) -> Result<Self> {
+    pub(crate) async fn start(binaries: &Binaries<'_>, data_dir: Option<PathBuf>) -> Result<Self> {
         let started = Instant::now();
         say("starting a Consul server, a Nomad server and a client, a service and a proxy");
         let agents =
@@ -66,31 +102,39 @@ impl Rig {
         let folder = agents.dir().join("bench");
         let templates = folder.join("templates");
         write_template(&templates.join(WHITEBOARD), WHITEBOARD_RULES, WHITEBOARD_JOB)?;
-        if let Some(nginx) = nginx {
-            write_template(&templates.join(nginx::TEMPLATE), &nginx::rules(nginx), nginx::JOB)?;
+        for (name, files) in [
+            (backend::SMALL, backend::small(binaries.nginx, &folder)?),
+            (backend::GUEST, backend::guest(binaries.guest)),
+        ] {
+            let Files { rules, job } = files;
+            write_template(&templates.join(name), &rules, &job)?;
         }
+        let authority = Authority::new("bench")?;
+        let certificate = Certificate::issue(&authority, &folder)?;
+        let binary = binaries.bivouac;
         let token = random();
-        for (name, secret) in [("cluster", random()), ("link", random()), ("token", token.clone())] {
+        let secrets =
+            [("cluster", random()), ("link", random()), ("ticket", random()), ("token", token.clone())];
+        for (name, secret) in secrets {
             write_secret(&folder.join(name), &secret)?;
         }
         let consul = agents.client(0).consul_addr().to_string();
 
         // The proxy first: the service has to know its port.
-        let mut command = Command::new(binary);
-        command.args(["proxy", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data-dir", "proxy"]);
-        command.args(["--link-secret-file", "link", "--ready-file", "proxy.json"]);
-        command.env("CONSUL_HTTP_ADDR", &consul);
+        let mut command = proxy_command(binary, &consul, "proxy");
+        command.args(["--listen-tls", "127.0.0.1:0"]);
+        command.arg("--tls-cert").arg(&certificate.0.certificate).arg("--tls-key").arg(&certificate.0.key);
         let mut proxy = Process::start(&agents, "proxy", &folder, command)?;
-        let listens = proxy.until(async || ready(&folder.join("proxy.json"))).await?.proxy;
-        let listens: Url = listens.context("the proxy does not say where it listens")?.parse()?;
-        let port = listens.port_or_known_default().context("the proxy's URL has no port")?;
+        let bound = proxy.until(async || ready(&folder.join("proxy.json"))).await?;
+        let (plain, tls) = (port(bound.proxy.as_deref())?, port(bound.proxy_tls.as_deref())?);
 
         let mut command = Command::new(binary);
         command.args(["service", "--api", "127.0.0.1:0", "--internal", "127.0.0.1:0"]);
         command.args(["--cluster-secret-file", "cluster", "--link-secret-file", "link"]);
+        command.args(["--ticket-secret-file", "ticket"]);
         command.args(["--token-file", "token", "--templates", "templates", "--ready-file", "service.json"]);
         command.arg("--template-var").arg(format!("{WHITEBOARD}.binary={}", binary.display()));
-        command.arg("--session-url").arg(format!("http://localhost:{port}"));
+        command.arg("--session-url").arg(format!("http://localhost:{}", plain.port()));
         command.env("CONSUL_HTTP_ADDR", &consul).env("NOMAD_ADDR", agents.nomad().url());
         let mut service = Process::start(&agents, "service", &folder, command)?;
         let api = service.until(async || ready(&folder.join("service.json"))).await?.api;
@@ -109,18 +153,39 @@ impl Rig {
             binary: binary.to_owned(),
             api: bivouac_client::Client::new(api, token.into())?,
             http,
-            proxy_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            plain,
+            tls,
+            certificate,
+            trust: Trust::new(&authority.pem())?,
         })
     }
 
-    /// The proxy's process.
-    pub(crate) fn proxy(&self) -> &Process {
-        &self.proxy
+    /// What the proxy is called in tables.
+    pub(crate) const NAME: &str = "bivouac proxy";
+
+    /// The proxy, to be asked.
+    pub(crate) fn subject(&self) -> Subject<'_> {
+        Subject { name: Self::NAME, process: Some(&self.proxy), plain: self.plain, tls: self.tls }
+    }
+
+    /// Starts another proxy, with these flags more.
+    pub(crate) async fn further_proxy(&self, name: &str, flags: &[&str]) -> Result<FurtherProxy> {
+        let consul = self.agents.client(0).consul_addr().to_string();
+        let mut command = proxy_command(&self.binary, &consul, name);
+        command.args(flags);
+        let mut process = Process::start(&self.agents, name, &self.folder, command)?;
+        let bound = process.until(async || ready(&self.folder.join(format!("{name}.json")))).await?;
+        Ok(FurtherProxy { process, plain: port(bound.proxy.as_deref())? })
     }
 
     /// Spawns a session and returns at once.
     pub(crate) async fn spawn(&self, template: &str) -> Result<Session> {
-        Ok(self.api.spawn(&SpawnRequest::new(template), Wait::Claimed).await?.value.session)
+        self.spawn_as(&SpawnRequest::new(template)).await
+    }
+
+    /// The same, as it is asked for.
+    pub(crate) async fn spawn_as(&self, request: &SpawnRequest) -> Result<Session> {
+        Ok(self.api.spawn(request, Wait::Claimed).await?.value.session)
     }
 
     /// Waits until a session is ready.
@@ -202,6 +267,22 @@ async fn until<T>(what: &str, ask: impl AsyncFn() -> Result<T>) -> Result<T> {
             Err(_) => {}
         }
     }
+}
+
+/// A proxy in the run's folder, with a data directory and a ready file of its own.
+fn proxy_command(binary: &Path, consul: &str, name: &str) -> Command {
+    let mut command = Command::new(binary);
+    command.args(["proxy", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data-dir", name]);
+    command.args(["--link-secret-file", "link", "--ready-file", &format!("{name}.json")]);
+    command.env("CONSUL_HTTP_ADDR", consul);
+    command
+}
+
+/// The address behind a URL of a ready file.
+fn port(url: Option<&str>) -> Result<SocketAddr> {
+    let url: Url = url.context("the proxy does not say where it listens")?.parse()?;
+    let port = url.port_or_known_default().context("the proxy's URL has no port")?;
+    Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
 }
 
 fn ready(file: &Path) -> Result<Ready> {

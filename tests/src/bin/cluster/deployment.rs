@@ -52,6 +52,7 @@ impl Deployment {
             ("session_url", format!("http://localhost:{proxy_port}")),
             ("templates_dir", templates.display().to_string()),
             ("cluster_secret_file", secrets.cluster.display().to_string()),
+            ("ticket_secret_file", secrets.ticket.display().to_string()),
             ("token_file", secrets.token_file.display().to_string()),
         ];
         let proxy = [
@@ -163,6 +164,7 @@ async fn register(nomad: &Client, file: &Path, variables: &BTreeMap<String, Stri
 struct Secrets {
     cluster: PathBuf,
     link: PathBuf,
+    ticket: PathBuf,
     token: String,
     token_file: PathBuf,
 }
@@ -181,6 +183,7 @@ impl Secrets {
         Ok(Self {
             cluster: write("cluster", &random_text())?,
             link: write("link", &random_text())?,
+            ticket: write("ticket", &random_text())?,
             token_file: write("token", &token)?,
             token,
         })

@@ -3,15 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use bivouac_protocol::{Policy, PortLabel, Protocol, Span};
+use bivouac_protocol::{Policy, Span};
 use toml::Spanned;
 
-use super::{
-    Located, NomadSection, RawBounds, RawNomad, RawParam, RawPort, RawProcess, RawProtocol, fault, missing,
-};
+use super::{Located, NomadSection, RawBounds, RawNomad, RawParam, RawProcess, fault};
 use crate::spec::environment;
 use crate::spec::template::registry::is_variable_name;
-use crate::spec::template::{Bounds, LifetimeBounds, Param, Pattern, Port, ProcessTemplate};
+use crate::spec::template::{Bounds, OptionalBounds, Param, Pattern, ProcessTemplate};
 
 pub(super) fn bounds(raw: Option<Spanned<RawBounds>>, fallback: Span) -> Result<Bounds, Located> {
     let Some(raw) = raw else { return Ok(Bounds { default: fallback, min: fallback, max: fallback }) };
@@ -27,9 +25,9 @@ pub(super) fn bounds(raw: Option<Spanned<RawBounds>>, fallback: Span) -> Result<
     Ok(Bounds { default, min, max })
 }
 
-pub(super) fn lifetime(raw: Option<Spanned<RawBounds>>) -> Result<LifetimeBounds, Located> {
-    // A template without a word on lifetimes does not mind a caller who wants one.
-    const ANY: LifetimeBounds = LifetimeBounds { default: None, min: Span::seconds(1), max: Span::MAX };
+pub(super) fn optional(raw: Option<Spanned<RawBounds>>) -> Result<OptionalBounds, Located> {
+    // A template without a word on lifetimes, or on silence, does not mind a caller who wants one.
+    const ANY: OptionalBounds = OptionalBounds { default: None, min: Span::seconds(1), max: Span::MAX };
     let Some(raw) = raw else { return Ok(ANY) };
     let span = raw.span();
     let (default, min, max) = match raw.into_inner() {
@@ -39,7 +37,7 @@ pub(super) fn lifetime(raw: Option<Spanned<RawBounds>>) -> Result<LifetimeBounds
         }
     };
     ordered(span, default, min, max)?;
-    Ok(LifetimeBounds { default, min, max })
+    Ok(OptionalBounds { default, min, max })
 }
 
 pub(super) fn lease(raw: Option<Spanned<Span>>) -> Result<Span, Located> {
@@ -62,42 +60,6 @@ fn ordered(span: Range<usize>, default: Option<Span>, min: Span, max: Span) -> R
         );
     }
     Ok(())
-}
-
-pub(super) fn ports(
-    raw: BTreeMap<Spanned<String>, RawPort>,
-) -> Result<(BTreeMap<PortLabel, Port>, PortLabel), Located> {
-    let mut raw = raw.into_iter();
-    let Some((label, port)) = raw.next() else {
-        return missing("a port is missing: add [ports.<label>], with the label of a port of the job");
-    };
-    if let Some((second, _)) = raw.next() {
-        return fault(second.span(), "only one port is supported yet");
-    }
-    let span = label.span();
-    let label: PortLabel = match label.get_ref().parse() {
-        Ok(label) => label,
-        Err(invalid) => return fault(span, invalid.to_string()),
-    };
-    if !port.default.get_ref() {
-        return fault(port.default.span(), "the only port is the default one");
-    }
-    let protocol = match port.protocol.as_ref().map(Spanned::get_ref) {
-        None | Some(RawProtocol::Http) => Protocol::Http,
-        Some(RawProtocol::H2c) => {
-            let span = port.protocol.map(|p| p.span()).unwrap_or_default();
-            return fault(span, "protocol = \"h2c\" is not supported yet: use \"http\"");
-        }
-    };
-    let ready_path = port.ready_path.map(ready_path).transpose()?;
-    Ok((BTreeMap::from([(label.clone(), Port { protocol, ready_path })]), label))
-}
-
-fn ready_path(path: Spanned<String>) -> Result<String, Located> {
-    let valid = path.get_ref().starts_with('/')
-        && path.get_ref().len() <= 1024
-        && path.get_ref().bytes().all(|b| b.is_ascii_graphic() && b != b'#');
-    if valid { Ok(path.into_inner()) } else { fault(path.span(), "must be a path that begins with /") }
 }
 
 pub(super) fn params(raw: BTreeMap<Spanned<String>, RawParam>) -> Result<BTreeMap<String, Param>, Located> {

@@ -16,6 +16,21 @@ key_prefix "${prefix}/sessions/" {
   policy = "write"
 }
 
+# The public keys that users' tickets are checked with.
+key_prefix "${prefix}/tickets/" {
+  policy = "read"
+}
+
+# Which one-use links were used: whoever notes it first lets the user in.
+key_prefix "${prefix}/tickets/used/" {
+  policy = "write"
+}
+
+# Whose tickets were revoked. A proxy reads it, and revokes nothing.
+key_prefix "${prefix}/revoked/" {
+  policy = "read"
+}
+
 # The session that shows that it lives. Consul grants this by the name of the node, and a proxy may run on any.
 session_prefix "" {
   policy = "write"

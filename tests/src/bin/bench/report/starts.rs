@@ -1,12 +1,12 @@
 //! Start times, and what Bivouac adds to them.
 
-use std::time::Duration;
-
 use bivouac_protocol::Timeline;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::verdict;
+use super::table::Table;
+use super::times::percentiles;
+use super::{Figures, Times, verdict};
 
 /// A spawn's first byte over the cluster's own floor, in milliseconds, at two percentiles.
 const ADDED: [(u32, f64); 2] = [(50, 20.0), (99, 60.0)];
@@ -27,28 +27,6 @@ pub(crate) struct Starts {
     pub(crate) bare: Times,
     pub(crate) session: Times,
     stages: [Times; STAGES.len()],
-}
-
-/// Times of one kind, in milliseconds.
-#[derive(Debug, Default)]
-pub(crate) struct Times(Vec<f64>);
-
-impl Times {
-    pub(crate) fn add(&mut self, time: Duration) {
-        let millis = time.as_secs_f64() * 1e3;
-        let place = self.0.partition_point(|known| *known < millis);
-        self.0.insert(place, millis);
-    }
-
-    /// The smallest time that so many percent of all do not exceed.
-    pub(crate) fn percentile(&self, percent: u32) -> f64 {
-        let rank = (self.0.len() * percent as usize).div_ceil(100);
-        self.0.get(rank.saturating_sub(1)).copied().unwrap_or_default()
-    }
-
-    fn json(&self) -> Value {
-        percentiles(|percent| self.percentile(percent))
-    }
 }
 
 impl Starts {
@@ -73,60 +51,38 @@ impl Starts {
     fn is_met(&self) -> bool {
         ADDED.iter().all(|(percent, most)| self.added(*percent) <= *most)
     }
+}
 
-    pub(super) fn json(&self) -> Value {
+impl Figures for Starts {
+    fn json(&self) -> Value {
         json!({
-            "count": self.session.0.len(),
-            "bare_job_ms": self.bare.json(),
-            "session_ms": self.session.json(),
-            "added_ms": percentiles(|percent| self.added(percent)),
+            "count": self.session.count(),
+            "bare_job_ms": self.bare.json(&PERCENTILES),
+            "session_ms": self.session.json(&PERCENTILES),
+            "added_ms": percentiles(&PERCENTILES, |percent| self.added(percent)),
             "target_added_ms": { "p50": ADDED[0].1, "p99": ADDED[1].1 },
             "met": self.is_met(),
-            "session_stages_ms": self.named_stages().map(|(name, times)| (name.to_owned(), times.json())).collect::<Value>(),
+            "session_stages_ms": self.named_stages()
+                .map(|(name, times)| (name.to_owned(), times.json(&PERCENTILES)))
+                .collect::<Value>(),
         })
     }
 
-    pub(super) fn table(&self) -> String {
-        let row = |name: &str, cell: &dyn Fn(u32) -> String| {
-            let [p50, p90, p99] = PERCENTILES.map(cell);
-            format!("  {name:<38}{p50:>10}{p90:>10}{p99:>10}\n")
-        };
-        let target = |percent| {
+    fn table(&self) -> String {
+        let title = format!("Start times, {} of each, one after the other", self.session.count());
+        let mut table = Table::new(&title, 38, &["p50", "p90", "p99"]);
+        let times = |times: &Times| PERCENTILES.map(|percent| format!("{:.1} ms", times.percentile(percent)));
+        table.row("bare Nomad job: register → port open", times(&self.bare));
+        table.row("session: spawn → first byte", times(&self.session));
+        for (name, stage) in self.named_stages() {
+            table.row(&format!("    {name}, since the claim"), times(stage));
+        }
+        table.row("added by Bivouac", PERCENTILES.map(|percent| format!("{:+.1} ms", self.added(percent))));
+        let target = PERCENTILES.map(|percent| {
             let target = ADDED.iter().find(|(known, _)| *known == percent);
             target.map_or_else(String::new, |(_, most)| format!("≤ +{most:.0} ms"))
-        };
-        let mut text = format!("Start times, {} of each, one after the other\n", self.session.0.len());
-        text += &row("", &|percent| format!("p{percent}"));
-        text +=
-            &row("bare Nomad job: register → port open", &|p| format!("{:.1} ms", self.bare.percentile(p)));
-        text += &row("session: spawn → first byte", &|p| format!("{:.1} ms", self.session.percentile(p)));
-        for (name, times) in self.named_stages() {
-            text +=
-                &row(&format!("    {name}, since the claim"), &|p| format!("{:.1} ms", times.percentile(p)));
-        }
-        text += &row("added by Bivouac", &|p| format!("{:+.1} ms", self.added(p)));
-        text += &row(&format!("target: {}", verdict(self.is_met())), &target);
-        text
-    }
-}
-
-fn percentiles(figure: impl Fn(u32) -> f64) -> Value {
-    PERCENTILES.iter().map(|percent| (format!("p{percent}"), json!(figure(*percent)))).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentiles_are_times_that_were_measured() {
-        let mut times = Times::default();
-        for millis in (1..=100).rev() {
-            times.add(Duration::from_millis(millis));
-        }
-        assert_eq!([50, 90, 99].map(|p| times.percentile(p).round()), [50.0, 90.0, 99.0]);
-        let mut one = Times::default();
-        one.add(Duration::from_millis(7));
-        assert_eq!([50, 99].map(|p| one.percentile(p).round()), [7.0, 7.0]);
+        });
+        table.row(&format!("target: {}", verdict(self.is_met())), target);
+        table.finish()
     }
 }
