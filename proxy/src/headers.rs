@@ -1,5 +1,5 @@
 //! What a proxy owes both sides in the fields of a message: pure, and written straight to where it goes out: the rules are
-//! in [`request`], [`response`] and [`trailers`], the two forms of a head in [`sink`].
+//! in [`request`], [`response`] and [`mod@trailers`], the two forms of a head in [`sink`].
 //!
 //! Nothing is edited in place: the parsed heads stay as they came, so that a request can be sent a second time.
 

@@ -2,10 +2,11 @@
 //!
 //! How it behaves is set by environment variables: `GUEST_MODE` is `serve` (default), `mute` (never listens), `dead`
 //! (exits at once with code 3), `dying` (serves for `GUEST_MS`, then exits with code 4), `raw` (see [`raw`]),
-//! `record` (see [`record`]) or `grpc` (see `grpc`); `GUEST_START_MS` delays the moment when it listens, and `GUEST_BACKLOG` bounds how many connections wait for it to accept them.
-//! `GUEST_SAYS` is printed to standard error first. Its further ports: see [`further`].
-//! With `GUEST_DIARY` it leaves a line per start in that folder, so that a scenario can tell how often a session really
-//! ran. With `GUEST_OWNER` it ends once that process is gone: a test run that was killed leaves nothing behind.
+//! `record` (see [`record`]) or `grpc` (see `grpc`); `GUEST_START_MS` delays the moment when it listens, and
+//! `GUEST_BACKLOG` bounds how many connections wait for it to accept them. `GUEST_SAYS` is printed to standard error
+//! first. Its further ports: see `further`. With `GUEST_DIARY` it leaves a line per start in that folder, so that a
+//! scenario can tell how often a session really ran. With `GUEST_OWNER` it ends once that process is gone: a test run
+//! that was killed leaves nothing behind.
 
 mod diary;
 mod further;

@@ -26,12 +26,14 @@ pub(super) fn configuration(plan: &Plan<'_>) -> Result<String> {
         writeln!(hosts, "    other-session-{number:04}.localhost sessions0;")?;
     }
     let (plain, tls, certificate) = (plan.plain, plan.tls, plan.certificate.display());
+    // When it runs out of them it closes connections whose first request has not come yet. Files are the bound here.
+    let connections = 2 * CONNECTIONS;
     Ok(format!(
         r#"daemon off;
 master_process off;
 error_log stderr;
 pid nginx.pid;
-events {{ worker_connections {CONNECTIONS}; }}
+events {{ worker_connections {connections}; }}
 http {{
   access_log off;
   client_body_temp_path temp-body;

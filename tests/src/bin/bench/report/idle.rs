@@ -43,7 +43,7 @@ impl Idle {
 
 impl Figures for Idle {
     fn table(&self) -> String {
-        let columns = ["at rest", "after 60 KB", "left when closed"];
+        let columns = ["at rest", "after 60 KB", "once closed"];
         let mut table =
             Table::new("Memory for each idle WebSocket, above what the process had before", 34, &columns);
         for run in &self.runs {
