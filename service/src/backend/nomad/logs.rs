@@ -124,17 +124,23 @@ impl NomadLog {
         LogRequest { allocation: &self.allocation, task: &self.task, kind: self.kind, back, follow }
     }
 
-    /// That a log is gone is not believed at once: a server that was just started knows no allocation yet, and says that
-    /// there is none. The allocation itself is read consistently, and after such an answer the server knows.
+    /// That a log is gone is not believed at once: a server that was just started knows no allocation yet, nor does a
+    /// node to which it was assigned a moment ago, and both say that there is none. The allocation itself is read
+    /// consistently, and after such an answer the server knows.
     async fn ask(&self, request: &LogRequest<'_>) -> Result<Logs, Error> {
         let detail = match self.client.logs(request).await? {
             Logs::Gone(detail) => detail,
             found => return Ok(found),
         };
-        match self.client.allocation(&self.allocation).await? {
-            None => Ok(Logs::Gone(detail)),
-            Some(allocation) if status::is_over(&allocation) => self.client.logs(request).await,
-            Some(_) => Err(Error::Unavailable(detail)),
+        let Some(allocation) = self.client.allocation(&self.allocation).await? else {
+            return Ok(Logs::Gone(detail));
+        };
+        if status::is_pending(&allocation) {
+            return Ok(Logs::Nothing);
+        }
+        match self.client.logs(request).await? {
+            Logs::Gone(detail) if !status::is_over(&allocation) => Err(Error::Unavailable(detail)),
+            found => Ok(found),
         }
     }
 }

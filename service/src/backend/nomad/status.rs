@@ -26,6 +26,11 @@ pub(super) fn is_over(allocation: &Allocation) -> bool {
     matches!(allocation.client_status.as_str(), "complete" | "failed")
 }
 
+/// Whether its client has said nothing of it yet.
+pub(super) fn is_pending(allocation: &Allocation) -> bool {
+    allocation.client_status == "pending"
+}
+
 fn ports(allocation: &Allocation) -> BTreeMap<PortLabel, SocketAddr> {
     let ports = &allocation.allocated_resources.shared.ports;
     ports
