@@ -122,6 +122,20 @@ impl Access {
         grant.ticketed && self.revoked.contains(session, grant.user.as_deref(), grant.issued_ms)
     }
 
+    /// Whether a request that was let in may go where it was led: what its route says is the last word, for the session
+    /// may be another run by now, of a template that was public before; and a ticket may be revoked while its request is
+    /// held.
+    ///
+    /// # Errors
+    /// When it may not.
+    pub(crate) fn lets_in(&self, route: &Route, grant: &Grant) -> Result<(), Refusal> {
+        match route.rules.access {
+            Rule::Ticket if !grant.ticketed => Err(Refusal::TicketMissing),
+            _ if self.is_revoked(&route.session, grant) => Err(Refusal::TicketRevoked),
+            _ => Ok(()),
+        }
+    }
+
     /// Judges a request before it counts as use, knocks or wakes.
     ///
     /// # Errors
@@ -254,18 +268,6 @@ impl Asked<'_> {
             secure: self.visitor.secure,
             navigation: self.plan.navigation,
         }
-    }
-}
-
-/// Whether a request that was let in may go where it was led: what its route says is the last word, for the session may
-/// be another run by now, of a template that was public before.
-///
-/// # Errors
-/// When it may not.
-pub(crate) fn lets_in(route: &Route, grant: &Grant) -> Result<(), Refusal> {
-    match route.rules.access {
-        Rule::Ticket if !grant.ticketed => Err(Refusal::TicketMissing),
-        _ => Ok(()),
     }
 }
 

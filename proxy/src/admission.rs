@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::{self, Access, Grant};
+use crate::access::{Access, Grant};
 use crate::activity::entry::State;
 use crate::activity::table::{Entered, Open, Table};
 use crate::hold::{Holds, Seat};
@@ -114,7 +114,7 @@ impl Admission {
         target: &Target,
         grant: Grant,
     ) -> Result<Admitted, Refusal> {
-        access::lets_in(&route, &grant)?;
+        self.0.parts.access.lets_in(&route, &grant)?;
         let endpoint = route.endpoint(target.port.as_ref()).ok_or(Refusal::UnknownPort)?;
         let _seat = Seat::take(open.entry(), route.rules.max_connections)?;
         let (port, inner) = (target.port.clone(), self.0.clone());

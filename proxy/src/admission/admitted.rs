@@ -10,7 +10,7 @@ use bivouac_protocol::{Endpoint, PortLabel, Reason, ReasonCode, Route};
 
 use super::visit::Visit;
 use super::{Cut, Inner};
-use crate::access::{self, Grant};
+use crate::access::Grant;
 use crate::activity::table::{Entered, Open};
 use crate::hold::Seat;
 use crate::host::Target;
@@ -142,7 +142,7 @@ impl Admitted {
             biased;
             outcome = again => {
                 let (open, route) = outcome?;
-                access::lets_in(&route, &self.grant)?;
+                parts.access.lets_in(&route, &self.grant)?;
                 self.endpoint = route.endpoint(self.port.as_ref()).ok_or(Refusal::UnknownPort)?;
                 (self.open, self.route) = (Some(open), route);
                 Ok(true)
