@@ -50,7 +50,8 @@ async fn send(
     mut bounds: Bounds,
     course: &Course<'_>,
 ) -> Result<(), UploadError> {
-    while !asked.is_over() {
+    // Without a body nothing may follow the head: a backend would read it as the next request.
+    while body != Framing::Empty && !asked.is_over() {
         let piece = {
             let mut reading = pin!(asked.piece());
             match futures::poll!(reading.as_mut()) {

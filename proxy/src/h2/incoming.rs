@@ -26,8 +26,11 @@ impl Incoming {
     /// Takes a request; returns it with the key of its WebSocket handshake, if it is one.
     pub(super) fn new(request: Request<RecvStream>) -> (Self, Option<String>) {
         let (parts, body) = request.into_parts();
-        let over = body.is_end_stream();
-        let Head { fields, plan, key } = Head::read(parts, over);
+        let ended = body.is_end_stream();
+        let Head { fields, plan, key } = Head::read(parts, ended);
+        // What comes behind a WebSocket's handshake is no body: before the backend has agreed to speak WebSocket it would
+        // be read there as the next request. It stays where it is until a tunnel takes it.
+        let over = ended || key.is_some();
         (Self { head: fields, plan, body: Some(body), untold: 0, over, bodiless: over, trailers: None }, key)
     }
 

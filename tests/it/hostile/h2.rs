@@ -192,8 +192,27 @@ fn whatever_is_accepted_is_one_request_for_the_backend() {
             assert_eq!(h2.outcome(stream).await, End::Status(200), "{fields:?}");
             (stream, served) = (stream + 2, served + 1);
         }
+        // Behind a WebSocket's handshake, before the backend has agreed to speak WebSocket: it does not here.
+        let connect = [
+            (":method", "CONNECT"),
+            (":protocol", "websocket"),
+            (":scheme", "http"),
+            (":authority", &own),
+            (":path", "/no-websocket"),
+            ("sec-websocket-version", "13"),
+        ];
+        let early = b"GET /smuggled HTTP/1.1\r\nHost: a\r\nX-Bivouac-User: root\r\n\r\n";
+        for last in [flag::NONE, flag::END_STREAM] {
+            let head = frame(kind::HEADERS, flag::END_HEADERS, stream, &block(&connect));
+            h2.raw(&[head, frame(kind::DATA, last, stream, early)].concat()).await;
+            assert_eq!(h2.outcome(stream).await, End::Status(200));
+            (stream, served) = (stream + 2, served + 1);
+        }
         let records = witness.records();
-        needle_free(&records, &["__Host-bivouac", "cookie: a=1\r\ncookie"]);
+        needle_free(
+            &records,
+            &["__Host-bivouac", "cookie: a=1\r\ncookie", "smuggled HTTP/1.1\r\nHost: a\r\nX-Biv"],
+        );
         for record in &records {
             assert_eq!((&record.misread, record.rest.len()), (&None, 0), "{record:?}");
             assert!(record.requests.iter().all(|asked| !asked.target.contains("smuggled")), "{record:?}");
